@@ -1,0 +1,1 @@
+"""Kubernetes operator for disaggregated LLM inference that knows what each phase costs."""
