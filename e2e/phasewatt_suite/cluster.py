@@ -85,7 +85,7 @@ class Cluster:
         found = self.get(kind, name, namespace) or {}
         return next((c for c in found.get("status", {}).get("conditions", []) if c["type"] == type_), None)
 
-    def wait_condition(  # noqa: PLR0913 - the arguments are what a reader wants to see at the call
+    def wait_condition(
         self,
         name: str,
         namespace: str,

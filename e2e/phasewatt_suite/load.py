@@ -39,7 +39,7 @@ class Load:
 
     def stop(self, timeout: float = 90) -> list[dict[str, Any]]:
         """Ask the clients to stop after their present request, wait for the end, and return all records."""
-        self.cluster.run("exec", "-n", self.namespace, self.pod, "--", "touch", "/tmp/stop")  # noqa: S108
+        self.cluster.run("exec", "-n", self.namespace, self.pod, "--", "sh", "-c", "kill -TERM 1")
         until(
             "the load generator to end",
             lambda: (
@@ -91,7 +91,7 @@ def load(  # noqa: PLR0913 - a workload has this many sides
         "command": ["python3", f"/loadgen/{SCRIPT.name}"],
         "env": [{"name": key, "value": str(value)} for key, value in env.items()],
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
-        "volumeMounts": [{"name": "script", "mountPath": "/loadgen"}, {"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+        "volumeMounts": [{"name": "script", "mountPath": "/loadgen"}],
     }
     pod = {
         "apiVersion": "v1",
@@ -101,7 +101,7 @@ def load(  # noqa: PLR0913 - a workload has this many sides
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 1,
             "containers": [container],
-            "volumes": [{"name": "script", "configMap": {"name": name}}, {"name": "tmp", "emptyDir": {}}],
+            "volumes": [{"name": "script", "configMap": {"name": name}}],
         },
     }
     cluster.apply(config, pod, namespace=namespace)

@@ -1,4 +1,4 @@
-"""Steady load from inside the cluster: unique prompts at a fixed concurrency until told to stop, one JSON line per request.
+"""Steady load from inside the cluster: unique prompts at a fixed concurrency until SIGTERM, one JSON line per request.
 
 Runs in a pod of the operator's image (Python and aiohttp are there), with this file mounted from a ConfigMap, because a
 port-forward pins one pod and so would hide what a Service does. Settings come from the environment: URL, MODEL,
@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import time
-from pathlib import Path
 
 import aiohttp
 
-STOP = Path("/tmp/stop")  # noqa: S108 - the pod's own emptyDir
 DEADLINE = 900.0
 
 
@@ -42,8 +41,8 @@ async def one(session: aiohttp.ClientSession, number: int) -> dict[str, object]:
     return record
 
 
-async def client(session: aiohttp.ClientSession, numbers: list[int], until: float) -> None:
-    while not STOP.exists() and time.time() < until:
+async def client(session: aiohttp.ClientSession, numbers: list[int], stop: asyncio.Event) -> None:
+    while not stop.is_set():
         numbers[0] += 1
         record = await one(session, numbers[0])
         print(json.dumps(record), flush=True)
@@ -55,10 +54,13 @@ async def main() -> None:
     # A connection per request: each lets kube-proxy choose a router anew, as separate clients would.
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     timeout = aiohttp.ClientTimeout(total=float(os.environ["TIMEOUT"]))
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.call_later(DEADLINE, stop.set)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-        until = time.time() + DEADLINE
         numbers = [0]
-        await asyncio.gather(*(client(session, numbers, until) for _ in range(int(os.environ["CONCURRENCY"]))))
+        await asyncio.gather(*(client(session, numbers, stop) for _ in range(int(os.environ["CONCURRENCY"]))))
     print(json.dumps({"done": numbers[0]}), flush=True)
 
 

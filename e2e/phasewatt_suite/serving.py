@@ -1,4 +1,4 @@
-"""Requests to a served model through the API server's service proxy, so that nothing of the host's network is assumed."""
+"""Requests to a served model through the API server's service proxy: nothing of the host's network is assumed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from phasewatt_suite.cluster import Cluster
 
@@ -90,8 +91,6 @@ def pod_metrics(http: httpx.Client, namespace: str, pod: str, port: int) -> str:
 
 def total(metrics: str, name: str, **labels: str) -> float:
     """The sum of one sample name over all its label sets that carry `labels`; 0 where there is none."""
-    from prometheus_client.parser import text_string_to_metric_families
-
     return sum(
         sample.value
         for family in text_string_to_metric_families(metrics)
