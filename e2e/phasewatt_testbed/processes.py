@@ -1,0 +1,127 @@
+"""A server process of the testbed: started, watched until it answers, ended with its starter, its log kept."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import ssl
+import subprocess
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from phasewatt_testbed.errors import TestbedError
+
+START_SECONDS = 60.0
+"""A start takes about a second on an idle machine; this is for a starved one."""
+
+STOP_SECONDS = 30.0
+POLL_SECONDS = 0.05
+LOG_TAIL_LINES = 25
+
+
+class Server:
+    """One process that serves, on loopback.
+
+    Args:
+        name: how messages and the log file call it.
+        argv: program and arguments.
+        log: file that its output is appended to, over all its starts.
+        ready: whether it answers; asked again and again while it starts.
+    """
+
+    def __init__(self, name: str, argv: Sequence[str | Path], *, log: Path, ready: Callable[[], bool]) -> None:
+        self.name = name
+        self.log = log
+        self._argv = [str(word) for word in argv]
+        self._ready = ready
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is alive."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, for measurements; None while it does not run."""
+        return self._process.pid if self._process and self.running else None
+
+    def start(self) -> None:
+        """Start it and wait until it answers.
+
+        Raises:
+            TestbedError: it ended or did not answer in time; with the last lines of its log.
+        """
+        if self.running:
+            return
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*_dies_with_parent(), *self._argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        retrying = Retrying(
+            retry=retry_if_result(lambda done: not done),
+            stop=stop_after_delay(START_SECONDS),
+            wait=wait_fixed(POLL_SECONDS),
+        )
+        try:
+            retrying(self._settled)
+        except RetryError:
+            self.stop()
+            raise TestbedError(f"{self.name} did not answer in {START_SECONDS:g} s:\n{self._tail()}") from None
+
+    def stop(self) -> None:
+        """End it (SIGTERM, and SIGKILL for one that does not listen). No error where it does not run."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def kill(self) -> None:
+        """End it by SIGKILL, as a crash does."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def _settled(self) -> bool:
+        if not self.running:
+            raise TestbedError(f"{self.name} ended while it started:\n{self._tail()}")
+        return self._ready()
+
+    def _tail(self) -> str:
+        with self.log.open(errors="replace") as lines:
+            return "".join(deque(lines, LOG_TAIL_LINES))
+
+
+def _dies_with_parent() -> list[str]:
+    # A starter that is killed (-9) runs no clean-up: only the kernel can then end its servers.
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
+
+
+def answers(url: str, *, ca: Path | None = None, headers: dict[str, str] | None = None) -> bool:
+    """Whether a GET of the URL gives 200; a refused connection or an unwritten certificate only means not yet."""
+    try:
+        context = ssl.create_default_context(cafile=ca) if ca else True
+        return httpx.get(url, verify=context, headers=headers, timeout=2, trust_env=False).status_code == 200
+    except (httpx.TransportError, OSError):
+        return False
+
+
+def free_ports(count: int) -> list[int]:
+    """Distinct TCP ports of loopback that nobody listens on now."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for opened in sockets:
+            opened.bind(("127.0.0.1", 0))
+        return [int(opened.getsockname()[1]) for opened in sockets]
