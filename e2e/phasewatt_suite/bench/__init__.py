@@ -1,0 +1,1 @@
+"""Benchmarks that print figures; never a pass or a fail."""
