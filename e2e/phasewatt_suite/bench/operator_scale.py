@@ -1,7 +1,7 @@
 """How much the operator asks of a cluster: N objects to Ready on a real API server, pods played by kwok.
 
-Real: etcd, kube-apiserver, kube-controller-manager, kube-scheduler and the operator, each its own process. Played: nodes
-and kubelets (kwok), so no engine runs, and the KV proof has nothing to scrape and is off.
+Real: etcd, kube-apiserver, kube-controller-manager, kube-scheduler and the operator, each its own process. Played:
+nodes and kubelets (kwok), so no engine runs, and the KV proof has nothing to scrape and is off.
 """
 
 from __future__ import annotations
@@ -35,14 +35,17 @@ NAMESPACE = "bench"
 PODS_PER_NODE = 500
 COLLECTION = f"/apis/phasewatt.io/v1alpha1/namespaces/{NAMESPACE}/disaggregatedinferences"
 REST_SECONDS = 60
-PEER = "lws DisaggregatedSet (060ab4d), two roles, 1,000 objects: 32.9 writes per object by its manager, 67 in all, 130 CPU s, 257 MiB, 430 s"
+PEER = (
+    "lws DisaggregatedSet (060ab4d), two roles, 1,000 objects: "
+    "32.9 writes per object by its manager, 67 in all, 130 CPU s, 257 MiB, 430 s"
+)
 
 console = Console(highlight=False)
 
 
 @contextmanager
 def control_plane(folder: Path) -> Iterator[BareControlPlane]:
-    """A control plane that audits writes, with client limits lifted so that Kubernetes' own controllers are not the bottleneck."""
+    """A control plane that audits writes; client limits are lifted, or Kubernetes' own controllers set the pace."""
     policy = folder / "audit.yaml"
     policy.write_text(yaml.safe_dump(audit.POLICY))
     rates = ["--kube-api-qps=500", "--kube-api-burst=1000"]
