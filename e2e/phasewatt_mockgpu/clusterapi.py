@@ -31,13 +31,19 @@ class ClusterApi(Protocol):
 
 
 class KubernetesApi:
-    """ClusterApi on the official client, with the pod's service account."""
+    """ClusterApi on the official client."""
 
-    def __init__(self) -> None:
-        config.load_incluster_config()
-        self._core = client.CoreV1Api()
+    def __init__(self, api_client: client.ApiClient) -> None:
+        self._core = client.CoreV1Api(api_client)
         # The generic client keeps API field names and plain dicts; the typed one renames fields for Python.
-        self._objects = client.CustomObjectsApi()
+        self._objects = client.CustomObjectsApi(api_client)
+
+    @classmethod
+    def in_cluster(cls) -> KubernetesApi:
+        """With the pod's own service account."""
+        configuration = client.Configuration()
+        config.load_incluster_config(configuration)
+        return cls(client.ApiClient(configuration))
 
     def node_uid(self, node: str) -> str:
         return str(self._core.read_node(node, _request_timeout=_TIMEOUT_SECONDS).metadata.uid)

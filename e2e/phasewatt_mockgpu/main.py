@@ -43,7 +43,7 @@ def run(settings: Settings) -> None:
     """Serve the DRA driver and the device plugin until SIGTERM."""
     _log_as_json()
     try:
-        plugin = NodePlugin(settings, KubernetesApi())
+        plugin = NodePlugin(settings, KubernetesApi.in_cluster())
     except InventoryError as error:
         raise click.ClickException(str(error)) from error
     stop = threading.Event()

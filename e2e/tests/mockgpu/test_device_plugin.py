@@ -1,9 +1,5 @@
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -11,11 +7,12 @@ import pytest
 import yaml
 from phasewatt_mockgpu.health import mark
 from phasewatt_mockgpu.inventory import Inventory, NodeGpus
-from phasewatt_mockgpu.plugin import NodePlugin, Settings
+from phasewatt_mockgpu.plugin import Settings
 from phasewatt_mockgpu.proto import deviceplugin_v1beta1_pb2 as pb
 
 from .fake_cluster import NODE, FakeCluster, eventually
 from .fake_kubelet import DevicePluginKubelet
+from .running import running
 
 
 @pytest.fixture
@@ -29,18 +26,6 @@ def inventory(inventory: dict[str, Any]) -> dict[str, Any]:
 def uuids(inventory: dict[str, Any]) -> list[str]:
     node: NodeGpus = Inventory.model_validate(inventory).for_node(NODE)
     return [gpu.uuid for gpu in node.device_plugin]
-
-
-@contextmanager
-def running(settings: Settings, cluster: FakeCluster) -> Iterator[None]:
-    stop = threading.Event()
-    with ThreadPoolExecutor(1) as pool:
-        done = pool.submit(NodePlugin(settings, cluster).run, stop)
-        try:
-            yield
-        finally:
-            stop.set()
-            done.result(timeout=30)
 
 
 def test_round_trip(settings: Settings, cluster: FakeCluster, uuids: list[str]) -> None:

@@ -6,9 +6,7 @@ import json
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -21,25 +19,7 @@ from phasewatt_mockgpu.plugin import NodePlugin, Settings
 
 from .fake_cluster import FakeCluster, eventually
 from .fake_kubelet import DraKubelet
-
-REGISTRATION = "plugins_registry/gpu.nvidia.com-reg.sock"
-
-
-@contextmanager
-def running(settings: Settings, cluster: FakeCluster) -> Iterator[DraKubelet]:
-    """The plugin in its own thread, registered with a kubelet; stopped as by SIGTERM at the end."""
-    stop = threading.Event()
-    with ThreadPoolExecutor(1) as pool:
-        done = pool.submit(NodePlugin(settings, cluster).run, stop)
-        try:
-            socket = settings.kubelet_folder / REGISTRATION
-            eventually(lambda: socket.exists() or done.done())
-            if done.done():
-                done.result()
-            yield DraKubelet(socket)
-        finally:
-            stop.set()
-            done.result(timeout=30)
+from .running import REGISTRATION, running
 
 
 def cdi_files(settings: Settings) -> dict[str, dict[str, Any]]:
