@@ -1,0 +1,39 @@
+"""Which object a child belongs to, and how to find all children of one."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+MANAGED = "app.kubernetes.io/managed-by=phasewatt"
+"""Label selector of everything that the operator makes."""
+
+OBJECT_LABEL = "phasewatt.io/object"
+"""Label of a child with the name of the DisaggregatedInference that it belongs to."""
+
+
+class Key(NamedTuple):
+    """A DisaggregatedInference, the unit of work."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+def children_of(key: Key) -> str:
+    """Label selector of all children of one object, in its namespace."""
+    return f"{MANAGED},{OBJECT_LABEL}={key.name}"
+
+
+def owner_key(child: dict[str, Any]) -> Key | None:
+    """Key of the object that the labels of a child name; None for a child that names none."""
+    metadata = child["metadata"]
+    name = metadata.get("labels", {}).get(OBJECT_LABEL)
+    return Key(metadata["namespace"], name) if name else None
+
+
+def controller_uid(child: dict[str, Any]) -> str | None:
+    """Uid of the controller among the owners of a child; None where nothing controls it."""
+    owners = child["metadata"].get("ownerReferences", ())
+    return next((str(owner["uid"]) for owner in owners if owner.get("controller")), None)
