@@ -4,6 +4,7 @@ argparse, because vLLM's parser is one: the same abbreviations, error texts and 
 """
 
 import argparse
+import json
 import math
 import os
 import re
@@ -13,7 +14,6 @@ from typing import NoReturn
 from phasewatt.model.catalogue import GIB, Model
 from phasewatt.model.kv import kv_blocks, kv_bytes, kv_pool_bytes
 from phasewatt.model.transfer import Transport
-from pydantic import ValidationError
 
 from phasewatt_enginesim.config import ConfigError, EngineConfig, KVTransferConfig, resolve_model
 from phasewatt_enginesim.faults import Faults
@@ -22,6 +22,11 @@ from phasewatt_enginesim.vllm_flags import IGNORED_SWITCHES, IGNORED_VALUES
 
 MULTIPLIERS = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 """vLLM's human-readable sizes: lower case counts in thousands, upper case in powers of 1,024."""
+
+
+ENVIRONMENT_PREFIX = "PHASEWATT_SIM_"
+SETTINGS = ("TIME_SCALE", "MODEL_SHAPE", "KV_TRANSPORT", "GPU", "CLOCK_GHZ")
+"""What the environment may say besides faults."""
 
 
 def human_int(text: str) -> int:
@@ -90,12 +95,12 @@ def _engine_flags(serve: argparse.ArgumentParser) -> None:
 
 def _simulator_flags(serve: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
     def from_environment(name: str, default: str | None = None) -> str | None:
-        return environ.get(f"PHASEWATT_SIM_{name}", default)
+        return environ.get(ENVIRONMENT_PREFIX + name, default)
 
     serve.add_argument("--sim-time-scale", type=float, default=from_environment("TIME_SCALE", "1"))
     serve.add_argument("--sim-model-shape", default=from_environment("MODEL_SHAPE"))
     serve.add_argument("--sim-kv-transport", choices=list(Transport), default=from_environment("KV_TRANSPORT"))
-    serve.add_argument("--sim-faults", default=from_environment("FAULTS", "{}"), metavar="JSON")
+    serve.add_argument("--sim-faults", default="{}", metavar="JSON")
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> tuple[EngineConfig, Faults]:
@@ -111,9 +116,9 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> tuple
         _refuse(parser, "serve needs a model: vllm serve MODEL")
     try:
         transfer = KVTransferConfig.model_validate_json(args.kv_transfer_config) if args.kv_transfer_config else None
-        faults = Faults.model_validate_json(args.sim_faults)
-        gpu = SimulatedGpu.from_environment()
-    except (ValidationError, LookupError, ValueError) as error:
+        faults = initial_faults(args.sim_faults, environ)
+        gpu = SimulatedGpu.from_environment(environ)
+    except (LookupError, ValueError) as error:
         _refuse(parser, str(error))
     model = resolve_model(reference, args.sim_model_shape)
     max_model_len = args.max_model_len or model.context
@@ -144,6 +149,24 @@ def parse(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> tuple
         ignored_flags=args.ignored,
     )
     return config, faults
+
+
+def initial_faults(flag: str, environ: Mapping[str, str]) -> Faults:
+    """The faults in force from the start: `--sim-faults` over `PHASEWATT_SIM_<FAULT>`.
+
+    Raises:
+        ValueError: an unknown variable or fault, or a value that does not fit.
+    """
+    given = {
+        name.removeprefix(ENVIRONMENT_PREFIX): value
+        for name, value in environ.items()
+        if name.startswith(ENVIRONMENT_PREFIX) and name.removeprefix(ENVIRONMENT_PREFIX) not in SETTINGS
+    }
+    unknown = [name for name in given if name.lower() not in Faults.model_fields]
+    if unknown:
+        known = ", ".join([*SETTINGS, *(name.upper() for name in Faults.model_fields)])
+        raise ValueError(f"unknown {ENVIRONMENT_PREFIX}{unknown[0]}; known after {ENVIRONMENT_PREFIX}: {known}")
+    return Faults.model_validate({**{name.lower(): value for name, value in given.items()}, **json.loads(flag)})
 
 
 def pool_blocks(args: argparse.Namespace, gpu: SimulatedGpu, model: Model, max_model_len: int) -> int:

@@ -1,16 +1,21 @@
 """What a simulated engine is configured to be: plain values, complete and checked, made by `cli`."""
 
 import json
+import logging
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from phasewatt.model.catalogue import MODELS, Model, find_model
+from phasewatt.model.catalogue import LLAMA_3_2_3B, MODELS, Model, find_model
 from phasewatt.model.transfer import Transport
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from phasewatt_enginesim.gpu import SimulatedGpu
+
+log = logging.getLogger(__name__)
+
+DEFAULT_SHAPE = LLAMA_3_2_3B
 
 NIXL_PULL_CONNECTORS = frozenset({"NixlConnector", "NixlPullConnector"})
 
@@ -90,10 +95,13 @@ class EngineConfig:
 
 
 def resolve_model(reference: str, shape: str | None) -> Model:
-    """The shape of the model to simulate: `shape` when given, else a local `config.json`, else the catalogue's.
+    """The shape of the model to simulate: `shape` when given, else the `config.json` in a local folder, else by name.
+
+    A name the catalogue does not know is given the shape of `DEFAULT_SHAPE`, with a warning. A path must lead to a
+    `config.json` or end in a name the catalogue knows: no weights are needed to simulate it.
 
     Raises:
-        ConfigError: no source tells the shape; vLLM fails likewise for a model it cannot find.
+        ConfigError: a path leads nowhere, or `shape` is unknown.
     """
     try:
         if shape is not None:
@@ -101,13 +109,14 @@ def resolve_model(reference: str, shape: str | None) -> Model:
         config_file = Path(reference) / "config.json"
         if config_file.is_file():
             return model_from_config(reference, json.loads(config_file.read_text()))
-        if reference.startswith((".", "/")):
-            raise LookupError(f"{reference} is a path, and there is no {config_file}")
         return find_model(reference)
     except (LookupError, json.JSONDecodeError) as error:
+        if shape is None and not reference.startswith((".", "/")):
+            log.warning("The shape of %s is unknown: simulating that of %s", reference, DEFAULT_SHAPE.name)
+            return DEFAULT_SHAPE
         raise ConfigError(
-            f"{reference} is not a local folder with a config.json and not a model whose shape the simulator knows"
-            f" ({', '.join(MODELS)}). Name a known shape with --sim-model-shape or PHASEWATT_SIM_MODEL_SHAPE. ({error})"
+            f"{reference} is not a local folder with a usable config.json and does not end in a model name that the"
+            f" simulator knows ({', '.join(MODELS)}): {error}"
         ) from error
 
 

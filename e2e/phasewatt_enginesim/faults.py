@@ -1,9 +1,8 @@
-"""Faults that a test can ask for: at start by environment or flag, and live through `/sim/faults`."""
+"""Faults that a test can ask for: at start by `PHASEWATT_SIM_<FAULT>` or `--sim-faults`, live by `/sim/faults`."""
 
 import asyncio
 import logging
 import os
-from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,24 +14,18 @@ class Faults(BaseModel):
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
-    start_delay_s: Annotated[float, Field(ge=0, description="Wait this long before the HTTP port opens.")] = 0
-    crash_at_start: Annotated[bool, Field(description="Log `crash_message` and exit before the HTTP port opens.")] = (
-        False
+    start_delay_s: float = Field(default=0, ge=0, description="Wait this long before the HTTP port opens.")
+    crash_at_start: str | None = Field(default=None, description="Log this line and exit before the port opens.")
+    crash: bool = Field(default=False, description="Log `crash_message` and exit now.")
+    crash_after_requests: int | None = Field(default=None, ge=1, description="Exit when so many requests finished.")
+    crash_exit_code: int = Field(default=1, ge=0, le=255, description="Exit code of any crash.")
+    crash_message: str = Field(default="EngineCore encountered a fatal error.", description="Its last log line.")
+    hang: bool = Field(default=False, description="Stop stepping; `/health` stays 200, as for a stuck vLLM.")
+    engine_dead: bool = Field(default=False, description="`/health` answers 503, requests 500.")
+    slow_factor: float = Field(default=1, gt=0, description="Every engine step takes this many times longer.")
+    kv_miss_ratio: float = Field(
+        default=0, ge=0, le=1, description="Share of remote prefills whose KV is not found and is recomputed here."
     )
-    crash: Annotated[bool, Field(description="Exit now (at the next engine step when set at start).")] = False
-    crash_after_requests: Annotated[int | None, Field(ge=1, description="Exit when this many requests finished.")] = (
-        None
-    )
-    crash_exit_code: Annotated[int, Field(ge=0, le=255, description="Exit code of any crash.")] = 1
-    crash_message: Annotated[str, Field(description="Last log line of any crash.")] = (
-        "EngineCore encountered a fatal error."
-    )
-    hang: Annotated[bool, Field(description="Stop stepping; `/health` stays 200, as for a stuck vLLM.")] = False
-    engine_dead: Annotated[bool, Field(description="`/health` 503, all requests fail with 500.")] = False
-    slow_factor: Annotated[float, Field(gt=0, description="Every engine step takes this many times longer.")] = 1
-    kv_miss_ratio: Annotated[
-        float, Field(ge=0, le=1, description="Share of remote prefills that find no KV and are recomputed here.")
-    ] = 0
 
 
 class FaultBoard:
@@ -81,6 +74,6 @@ class FaultBoard:
 
     def crash_now(self) -> None:
         """End the process as a crash does: one last log line, no clean-up."""
-        log.critical(self.faults.crash_message)
+        log.critical(self.faults.crash_at_start or self.faults.crash_message)
         logging.shutdown()
         os._exit(self.faults.crash_exit_code)

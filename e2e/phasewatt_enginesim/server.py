@@ -60,7 +60,7 @@ async def start_up(faults: Faults, stop: asyncio.Event) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(faults.start_delay_s):
                 await stop.wait()
-    if faults.crash_at_start:
+    if faults.crash_at_start or faults.crash:
         FaultBoard(faults).crash_now()
 
 
