@@ -1,7 +1,8 @@
 """Cluster programs built from the pinned Go modules in `e2e/tools`, cached by the hash of all that shapes them.
 
-`ensure("kube")` gives one multi-call binary that is kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy and
-kubectl, by its first argument or by the name it is called under; `ensure("kubectl")` and the like give those names.
+`ensure("kube")` gives one multi-call binary that is kube-apiserver, kube-controller-manager, kube-scheduler, kubelet,
+kube-proxy and kubectl, by its first argument or by the name it is called under; `ensure("kubectl")` and the like give
+those names.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ HELM_VERSION = "v4.3.1"
 
 @dataclass(frozen=True)
 class Binary:
-    """How to build one program: the module folder under `e2e/tools`, the package in it, and what differs from plain `go build`."""
+    """How to build one program: its module below `e2e/tools`, the package, what departs from plain `go build`."""
 
     module: str
     package: str
@@ -72,9 +73,7 @@ BINARIES: dict[str, Binary] = {
     ),
     "kubeadm": Binary(module="kubernetes", package="./kubeadm", variables=_kubernetes_stamps()),
     "etcd": Binary(module="kubernetes", package="./etcd"),
-    "coredns": Binary(
-        module="coredns", package="github.com/coredns/coredns", tags="grpcnotrace", duration="about 2 min from cold"
-    ),
+    "coredns": Binary(module="coredns", package=".", tags="grpcnotrace"),
     "containerd": _containerd("containerd"),
     "containerd-shim-runc-v2": _containerd("containerd-shim-runc-v2"),
     "ctr": _containerd("ctr"),

@@ -12,7 +12,8 @@ DIGEST_LENGTH = 16
 def digest_of(facts: Iterable[str], files: Iterable[Path] = (), root: Path | None = None) -> str:
     """Hash strings and file contents into a short hexadecimal key.
 
-    Files count by path (relative to `root` when given), executable bit and content, in sorted order, so the key is the same in any clone.
+    Files count by path (relative to `root` when given), executable bit and content, in sorted order, so the key is the
+    same in any clone.
     """
     total = hashlib.sha256()
     for fact in facts:

@@ -46,4 +46,7 @@ def go_version(module: Path) -> str:
 
 def _advice(problem: str) -> str:
     wanted = ".".join(str(part) for part in MINIMUM)
-    return f"{problem}; the testbed builds Kubernetes from source with Go {wanted} or newer: install it from https://go.dev/dl and put `go` on PATH"
+    return (
+        f"{problem}; the testbed builds Kubernetes from source with Go {wanted} or newer: "
+        "install it from https://go.dev/dl and put `go` on PATH"
+    )

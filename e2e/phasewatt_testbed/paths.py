@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 REPO = Path(__file__).resolve().parents[2]
 E2E = REPO / "e2e"
 
@@ -16,6 +18,18 @@ def cache_dir() -> Path:
     path = Path(base) / "phasewatt"
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def scratch_dir() -> Path:
+    """For unfinished work; whatever is left here by a killed build is swept by the last `down`."""
+    path = cache_dir() / "scratch"
+    path.mkdir(exist_ok=True)
+    return path
+
+
+def build_lock() -> FileLock:
+    """Held while images are built: one build at a time, and no sweep of storage under it."""
+    return FileLock(cache_dir() / ".build.lock")
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,16 @@ class ClusterPaths:
     def kind_config(self) -> Path:
         """The kind v1alpha4 document that the cluster was made from."""
         return self.root / "kind.yaml"
+
+    @property
+    def kind_record(self) -> Path:
+        """Says which process group creates the cluster, while it does."""
+        return cache_dir() / "testbed" / f".{self.name}.kind"
+
+    @property
+    def kind_log(self) -> Path:
+        """What kind printed while it created the cluster."""
+        return self.root / "kind.log"
 
     @property
     def lock(self) -> Path:

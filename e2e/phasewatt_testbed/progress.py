@@ -13,7 +13,7 @@ console = Console(stderr=True, highlight=False)
 
 def say(text: str) -> None:
     """Print one line of progress on standard error."""
-    console.print(text)
+    console.print(text, soft_wrap=True)
 
 
 @contextmanager

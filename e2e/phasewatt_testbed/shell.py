@@ -23,7 +23,7 @@ def run(
     """Run a command to its end and return its standard output.
 
     Raises:
-        TestbedError: it could not be started, ran past `timeout` seconds, or exited non-zero; with the last lines it printed.
+        TestbedError: it could not be started, ran past `timeout` seconds, or exited non-zero; with its last lines.
     """
     words = [str(word) for word in command]
     try:

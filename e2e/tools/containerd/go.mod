@@ -1,6 +1,6 @@
 module phasewatt.io/e2e/tools/containerd
 
-go 1.26.0
+go 1.26.8
 
 tool (
 	github.com/containerd/containerd/v2/cmd/containerd

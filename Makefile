@@ -1,0 +1,35 @@
+# Entry points for people and CI. Everything they need beyond a shell and Python 3.11 is made or installed by `make setup`.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+NAME ?= phasewatt
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/phasewatt
+UV_VERSION := 0.13.8
+# uv from PATH, else one of our own in the cache folder.
+UV := $(or $(shell command -v uv 2>/dev/null),$(CACHE)/uv/bin/uv)
+export PATH := $(CACHE)/uv/bin:$(PATH)
+
+.PHONY: help setup testbed-up testbed-down testbed-status images
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+$(CACHE)/uv/bin/uv:
+	python3 -m venv $(CACHE)/uv
+	$(CACHE)/uv/bin/pip install --quiet uv==$(UV_VERSION)
+
+setup: | $(UV) ## make the Python environment from the lock (and get uv where it is missing)
+	$(UV) sync --frozen
+
+testbed-up: setup ## bring up the kind cluster NAME and load all images into it
+	$(UV) run phasewatt-testbed up --name $(NAME)
+	$(UV) run phasewatt-testbed load --name $(NAME)
+
+testbed-down: setup ## remove the kind cluster NAME
+	$(UV) run phasewatt-testbed down --name $(NAME)
+
+testbed-status: setup ## show the nodes of the kind cluster NAME
+	$(UV) run phasewatt-testbed status --name $(NAME)
+
+images: setup ## build the images whose inputs changed
+	$(UV) run phasewatt-testbed build

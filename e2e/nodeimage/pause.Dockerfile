@@ -1,0 +1,3 @@
+FROM scratch
+COPY bin/pause /pause
+ENTRYPOINT ["/pause"]
