@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-MANAGED = "app.kubernetes.io/managed-by=phasewatt"
-"""Label selector of everything that the operator makes."""
+from phasewatt.plan import names
 
-OBJECT_LABEL = "phasewatt.io/object"
-"""Label of a child with the name of the DisaggregatedInference that it belongs to."""
+MANAGED = f"{names.MANAGED_BY}={names.MANAGER}"
+"""Label selector of everything that the operator makes."""
 
 
 class Key(NamedTuple):
@@ -23,13 +22,13 @@ class Key(NamedTuple):
 
 def children_of(key: Key) -> str:
     """Label selector of all children of one object, in its namespace."""
-    return f"{MANAGED},{OBJECT_LABEL}={key.name}"
+    return f"{MANAGED},{names.OBJECT}={key.name}"
 
 
 def owner_key(child: dict[str, Any]) -> Key | None:
     """Key of the object that the labels of a child name; None for a child that names none."""
     metadata = child["metadata"]
-    name = metadata.get("labels", {}).get(OBJECT_LABEL)
+    name = metadata.get("labels", {}).get(names.OBJECT)
     return Key(metadata["namespace"], name) if name else None
 
 

@@ -11,15 +11,16 @@ from typing import NamedTuple
 
 import aiohttp
 
+from phasewatt.api.v1alpha1 import Role
 from phasewatt.controllers.cache import Cache
 from phasewatt.controllers.counters import Counters, TrafficWindow, gist, read_counters
 from phasewatt.controllers.keys import Key
 from phasewatt.controllers.metrics import Metrics
 from phasewatt.kube.port import Manifest
+from phasewatt.plan import names
 from phasewatt.plan.types import KVTraffic
 
-ROLE_LABEL = "phasewatt.io/role"
-DECODE = "decode"
+DECODE = Role.DECODE.value
 PORT_NAME = "http"
 AT_ONCE = 16
 TIMEOUT = aiohttp.ClientTimeout(total=3.0, sock_connect=1.0)
@@ -145,7 +146,7 @@ def targets_of(key: Key, pod: Manifest) -> Iterator[Target]:
     conditions = {c["type"]: c["status"] for c in status.get("conditions", [])}
     if conditions.get("Ready") != "True" or not status.get("podIP") or "deletionTimestamp" in metadata:
         return
-    decodes = metadata.get("labels", {}).get(ROLE_LABEL) == DECODE
+    decodes = metadata.get("labels", {}).get(names.ROLE) == DECODE
     for container in pod["spec"]["containers"]:
         if not decodes and not container["name"].startswith(DECODE):
             continue
