@@ -17,7 +17,7 @@ import shutil
 import ssl
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 
@@ -26,7 +26,7 @@ import yaml
 
 from phasewatt_testbed.binaries import ensure
 from phasewatt_testbed.errors import TestbedError
-from phasewatt_testbed.processes import Server, answers, free_ports
+from phasewatt_testbed.processes import START_SECONDS, Server, answers, free_ports, wait_until
 from phasewatt_testbed.shell import run
 
 LOOPBACK = "127.0.0.1"
@@ -136,7 +136,8 @@ class BareControlPlane:
         done = subprocess.run(
             [str(ensure("kubectl")), *args],
             input=stdin,
-            env={**os.environ, "KUBECONFIG": str(self.kubeconfig)},
+            # A cache of its own: kubectl keys what it learnt by address, and the port may have been another plane's.
+            env={**os.environ, "KUBECONFIG": str(self.kubeconfig), "KUBECACHEDIR": str(self.folder / "kubectl")},
             capture_output=True,
             text=True,
             check=False,
@@ -153,6 +154,21 @@ class BareControlPlane:
         """
         text = yaml.safe_dump_all([dict(manifest) for manifest in manifests], sort_keys=False)
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
+
+    def install_crds(self, folder: Path) -> None:
+        """Apply the CRDs in a folder and wait until the API server serves and explains them.
+
+        Raises:
+            TestbedError: the API server refused one, or did not serve it in time.
+        """
+        self.kubectl("apply", "--server-side", "-f", str(folder))
+        found = self.kubectl("get", "-f", str(folder), "-o", "jsonpath={.items[*].metadata.name} {.metadata.name}")
+        for name in found.stdout.split():
+            # Established comes first, discovery and the OpenAPI document a moment later.
+            wait_until(partial(self._explains, name), START_SECONDS, f"the API server does not serve {name}")
+
+    def _explains(self, resource: str) -> bool:
+        return self.kubectl("explain", resource, check=False).returncode == 0
 
     @cached_property
     def http(self) -> httpx.Client:
@@ -233,7 +249,7 @@ class BareControlPlane:
 
     def _server(self, name: str, arguments: Mapping[str, object], *, ready: Callable[[], bool]) -> Server:
         flags = [f"{flag}={value}" for flag, value in arguments.items()]
-        argv = [ensure(name), *flags, *self._extra.get(name, ())]
+        argv: list[str | Path] = [ensure(name), *flags, *self._extra.get(name, ())]
         return Server(name, argv, log=self.logs / f"{name}.log", ready=ready)
 
     @property

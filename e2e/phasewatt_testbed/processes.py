@@ -63,16 +63,11 @@ class Server:
             self._process = subprocess.Popen(
                 [*_dies_with_parent(), *self._argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        retrying = Retrying(
-            retry=retry_if_result(lambda done: not done),
-            stop=stop_after_delay(START_SECONDS),
-            wait=wait_fixed(POLL_SECONDS),
-        )
         try:
-            retrying(self._settled)
-        except RetryError:
+            wait_until(self._settled, START_SECONDS, f"{self.name} does not answer")
+        except TestbedError as error:
             self.stop()
-            raise TestbedError(f"{self.name} did not answer in {START_SECONDS:g} s:\n{self._tail()}") from None
+            raise TestbedError(f"{error}\n{self._tail()}") from None
 
     def stop(self) -> None:
         """End it (SIGTERM, and SIGKILL for one that does not listen). No error where it does not run."""
@@ -95,7 +90,7 @@ class Server:
 
     def _settled(self) -> bool:
         if not self.running:
-            raise TestbedError(f"{self.name} ended while it started:\n{self._tail()}")
+            raise TestbedError(f"{self.name} ended while it started:")
         return self._ready()
 
     def _tail(self) -> str:
@@ -116,6 +111,21 @@ def answers(url: str, *, ca: Path | None = None, headers: dict[str, str] | None 
         return httpx.get(url, verify=context, headers=headers, timeout=2, trust_env=False).status_code == 200
     except (httpx.TransportError, OSError):
         return False
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
+    """Poll a condition until it holds.
+
+    Raises:
+        TestbedError: it did not within the given seconds; the text begins with `otherwise`.
+    """
+    retrying = Retrying(
+        retry=retry_if_result(lambda done: not done), stop=stop_after_delay(seconds), wait=wait_fixed(POLL_SECONDS)
+    )
+    try:
+        retrying(condition)
+    except RetryError:
+        raise TestbedError(f"{otherwise} after {seconds:g} s") from None
 
 
 def free_ports(count: int) -> list[int]:

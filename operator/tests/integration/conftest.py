@@ -71,8 +71,7 @@ def controlplane_namespace(controlplane: BareControlPlane) -> Iterator[str]:
 
 
 def install_crds(plane: BareControlPlane) -> BareControlPlane:
-    plane.kubectl("apply", "--server-side", "-f", str(CRDS))
-    plane.kubectl("wait", "--for=condition=Established", "--timeout=60s", "-f", str(CRDS))
+    plane.install_crds(CRDS)
     return plane
 
 
