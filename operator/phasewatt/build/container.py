@@ -65,7 +65,7 @@ def model_argument(spec: Spec) -> str:
     if source.path:
         return source.path
     if source.claim:
-        return f"{MODEL_FOLDER}/{source.claim.path.strip('/')}".rstrip("/")
+        return f"{MODEL_FOLDER}/{(source.claim.path or '').strip('/')}".rstrip("/")
     return spec.model.name
 
 

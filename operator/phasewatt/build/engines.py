@@ -99,13 +99,13 @@ def _pod(
 
 
 def _needs_host_pid(spec: Spec, decisions: Decisions) -> bool:
-    """CUDA IPC handles open only inside one process namespace (openucx/ucx#11978); two pods can share only the host's."""
+    """CUDA IPC handles open only inside one process namespace (openucx/ucx#11978); two pods share only the host's."""
     by_cuda_ipc = decisions.transport is not None and decisions.transport.value is Transport.CUDA_IPC
     return by_cuda_ipc and spec.pod_layout is PodLayout.SEPARATE_PODS
 
 
 def _affinity(owner: Owner, decisions: Decisions, group: int) -> Manifest | None:
-    """A claim is allocated on one node as a whole. A device plugin knows no groups: there affinity keeps them together."""
+    """A claim is allocated on one node as a whole. A device plugin knows no groups: affinity joins them."""
     same_node = decisions.pairing is not None and decisions.pairing.value is Pairing.SAME_NODE
     if decisions.allocation.value is not Allocation.DEVICE_PLUGIN or not same_node:
         return None

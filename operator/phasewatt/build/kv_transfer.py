@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 
 from phasewatt.api.v1alpha1 import OnLoadFailure, PodLayout, Role, Spec, Transport
-from phasewatt.plan import names
 from phasewatt.plan.decisions import Decisions
 from phasewatt.plan.topology import Engine
 
 LEASE_SECONDS = 30
-"""How long prefill keeps a prompt's blocks for a decode that gives no sign of life. vLLM's own default, stated so that an
-upgrade does not change it unseen."""
+"""How long prefill keeps a prompt's blocks for a decode that gives no sign of life. vLLM's own default, stated so that
+an upgrade does not change it unseen."""
 ENV = {
     Transport.HOST: {
-        # NIXL's UCX plugin refuses to start where it finds a GPU and no CUDA transport is listed, even with all buffers in
-        # host memory; cuda_copy is the one that cannot reach a peer. UCX skips it on a node without GPUs.
+        # NIXL's UCX plugin refuses to start where it finds a GPU and no CUDA transport is listed, even with all buffers
+        # in host memory; cuda_copy is the one that cannot reach a peer. UCX skips it on a node without GPUs.
         "UCX_TLS": "cuda_copy,tcp,sm,self",
     },
     Transport.CUDA_IPC: {
@@ -52,11 +51,12 @@ def kv_transfer_env(spec: Spec, decisions: Decisions, engine: Engine) -> list[di
         return []
     transport = decisions.transport.value
     ucx = {**ENV[transport], **({"UCX_TLS": _cuda_ipc_tls(spec)} if transport is Transport.CUDA_IPC else {})}
-    return [
+    env: list[dict[str, object]] = [
         # Decode dials this address, and vLLM's default is localhost.
         {"name": "VLLM_NIXL_SIDE_CHANNEL_HOST", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
-        {"name": "VLLM_NIXL_SIDE_CHANNEL_PORT", "value": str(names.SIDE_CHANNEL_PORT + engine.slot)},
-    ] + [{"name": name, "value": ucx[name]} for name in sorted(ucx)]
+        {"name": "VLLM_NIXL_SIDE_CHANNEL_PORT", "value": str(engine.side_channel_port)},
+    ]
+    return env + [{"name": name, "value": ucx[name]} for name in sorted(ucx)]
 
 
 def _cuda_ipc_tls(spec: Spec) -> str:

@@ -68,7 +68,7 @@ def user_env(variables: list[EnvVar]) -> list[dict[str, object]]:
 def _user_variable(variable: EnvVar) -> dict[str, object]:
     if ref := variable.secret_key_ref:
         return {"name": variable.name, "valueFrom": {"secretKeyRef": {"name": ref.name, "key": ref.key}}}
-    return {"name": variable.name, "value": variable.value}
+    return {"name": variable.name, "value": variable.value or ""}
 
 
 def user_resources(resources: Resources | None) -> Manifest:

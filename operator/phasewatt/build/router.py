@@ -1,7 +1,7 @@
 """The router of one group: vllm-router with a static list of the group's engines.
 
-Its pod template names engines by DNS, so it changes only when the list itself does, never when an engine restarts. A new
-list is a new process behind the same Service: the old one finishes what is in flight while the new one already serves.
+Its pod template names engines by DNS, so it changes only when the list itself does, never when an engine restarts.
+A new list is a new process behind the same Service: the old one finishes what is in flight while the new one serves.
 """
 
 from __future__ import annotations

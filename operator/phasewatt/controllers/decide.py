@@ -1,4 +1,4 @@
-"""One pass over one object, decided: what was observed becomes what to write. Pure; the same code serves the command line."""
+"""One pass over one object, decided: what was observed becomes what to write. Pure; the command line uses it too."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from phasewatt.api.v1alpha1 import DisaggregatedInference
 from phasewatt.build.desired import Desired, DesiredGroup, desired
 from phasewatt.build.labels import Owner
 from phasewatt.plan import names
-from phasewatt.plan.decisions import Decisions, Refusal, make_decisions
+from phasewatt.plan.decisions import Refusal, make_decisions
 from phasewatt.plan.live import LiveGroup, Wanted, group_state, live_groups, running, template_hash
 from phasewatt.plan.placement import pins
 from phasewatt.plan.rollout import GroupState, GroupStep, RouterStep, next_steps
+from phasewatt.plan.situation import Situation
 from phasewatt.plan.status import assess, assess_refused
 from phasewatt.plan.types import Manifest, Observed, Outcome, Ref, Settings
 
@@ -38,7 +39,7 @@ def decide(observed: Observed, settings: Settings) -> Outcome:
         apply=(*wanted.services, *_applies(wanted, steps)),
         delete=_deletes(obj.metadata["name"], steps),
         annotate=pins(live, observed.inventory) if decisions.whole_claim else (),
-        status=assess(obj, observed, decisions, states, steps, live, settings),
+        status=assess(Situation.gather(obj, observed, decisions, states, steps, live), settings),
     )
 
 
@@ -106,6 +107,3 @@ def _deletes(name: str, steps: tuple[GroupStep, ...]) -> tuple[Ref, ...]:
         refs += [Ref("Deployment", engine) for engine in step.delete_engines]
         refs += [Ref("ResourceClaim", claim) for claim in step.delete_claims]
     return tuple(refs)
-
-
-__all__ = ["Decisions", "decide", "explain", "group_states"]

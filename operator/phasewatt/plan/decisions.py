@@ -82,21 +82,24 @@ def _allocation(spec: Spec, inventory: Inventory, running: Running) -> Choice[Al
     asked = spec.gpus.allocation
     if asked is not Allocation.AUTO:
         return Choice(asked, "spec.gpus.allocation asks for it.")
-    if running.allocation is not None:
-        return Choice(
-            running.allocation,
-            "The engines already run with it; set spec.gpus.allocation to change it, which restarts them.",
-        )
+    return _kept(running.allocation, _allocation_by_capacity(spec, inventory), "spec.gpus.allocation")
+
+
+def _allocation_by_capacity(spec: Spec, inventory: Inventory) -> Choice[Allocation]:
     if inventory.dra:
-        return Choice(
-            Allocation.DRA,
-            "The cluster publishes GPUs by DRA, so each engine can be given an exact GPU and be accounted for.",
-        )
+        return Choice(Allocation.DRA, "The cluster publishes GPUs by DRA, which gives each engine exact GPUs.")
     return Choice(
         Allocation.DEVICE_PLUGIN,
         f"No ResourceSlice publishes GPUs here, so {spec.gpus.resource_name} is asked of the device plugin; "
         "install a DRA driver, or set spec.gpus.allocation to None on nodes without GPUs.",
     )
+
+
+def _kept(current: T | None, now: Choice[T], field: str) -> Choice[T]:
+    """What engines already run with, where today's cluster would suggest something else."""
+    if current is None or current == now.value:
+        return now
+    return Choice(current, f"The engines already run with it; set {field} to change it, which restarts them.")
 
 
 def _pairing(
@@ -107,16 +110,16 @@ def _pairing(
     asked = spec.gpus.pairing
     if asked is not Pairing.AUTO:
         return Choice(asked, "spec.gpus.pairing asks for it.")
+    if spec.mode is Mode.COLOCATED:
+        return None
     if allocation is Allocation.DEVICE_PLUGIN:
         return Choice(
             Pairing.SAME_NODE,
             "A device plugin cannot relate GPUs to one another; DRA could also pair them by PCIe root.",
         )
-    if running.pairing is not None and running.requests == tuple((engine.name, engine.gpus) for engine in engines):
-        return Choice(
-            running.pairing, "The engines already run with it; set spec.gpus.pairing to change it, which restarts them."
-        )
-    return _pairing_by_capacity(inventory, gpus_per_group(engines))
+    unchanged = running.requests == tuple((engine.name, engine.gpus) for engine in engines)
+    current = running.pairing if unchanged else None
+    return _kept(current, _pairing_by_capacity(inventory, gpus_per_group(engines)), "spec.gpus.pairing")
 
 
 def _pairing_by_capacity(inventory: Inventory, needed: int) -> Choice[Pairing]:

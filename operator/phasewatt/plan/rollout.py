@@ -5,8 +5,8 @@ lws DisaggregatedSet (pkg/controllers/disaggregatedset/planner.go); the rules ar
 
 - A group that does not exist yet is created as a whole.
 - A change of engines or GPUs of a group that exists takes the group out of service first: its router goes, and finishes
-  what is in flight; the changed engines stop and free their GPUs; old claims go; the new revision starts; when all of it is
-  ready the router comes back. So no GPU is needed on top, and no old prefill ever serves with a new decode.
+  what is in flight; the changed engines stop and free their GPUs; old claims go; the new revision starts; when all of
+  it is ready the router comes back. So no GPU is needed on top, and no old prefill ever serves with a new decode.
 - At most `max_unavailable` serving groups are out at once. Groups that do not serve anyway go first and at no cost.
 - Engines that do not change are left alone. A change of the router alone rolls without a gap.
 - A surplus group goes router first, then engines, then claim.

@@ -44,7 +44,7 @@ class GPU:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """GPUs that DRA drivers publish. `dra` is False where the cluster serves no resource.k8s.io/v1 or no slice of the class."""
+    """GPUs that DRA drivers publish. `dra` is False where the cluster serves no resource.k8s.io/v1 or no such slice."""
 
     gpus: tuple[GPU, ...] = ()
     dra: bool = False
@@ -54,7 +54,8 @@ class Inventory:
 class KVTraffic:
     """What one decode engine's counters say of the KV cache over the window; tokens are prompt tokens.
 
-    `transferred` came from the prefill engine, `recomputed` was computed locally, `cached` was this engine's own prefix cache.
+    `transferred` came from the prefill engine, `recomputed` was computed locally, `cached` came from the engine's own
+    prefix cache.
     """
 
     requests: int = 0
