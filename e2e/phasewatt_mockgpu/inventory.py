@@ -18,6 +18,8 @@ The file is YAML::
       devicePlugin: []                # indices served as nvidia.com/gpu
     nodes:
       some-node-name: {...}           # same shape; replaces the default as a whole
+
+Move a GPU between the shares only while nothing uses it: the two allocators know nothing of each other.
 """
 
 from __future__ import annotations

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 from phasewatt_suite.cluster import Cluster, KubectlError, until
 from phasewatt_testbed.images import IMAGES
 
@@ -112,6 +115,26 @@ def uid_of_claim(cluster: Cluster, namespace: str, name: str) -> str:
 
 
 @pytest.fixture
+def device_plugin_node(cluster: Cluster) -> Iterator[str]:
+    """A worker whose GPUs 2 and 3 belong to the device plugin while the test runs, and to the DRA driver afterwards."""
+    config_map = cluster.get("configmap", "inventory", PLUGIN_NAMESPACE)
+    assert config_map is not None
+    shipped = config_map["data"]["inventory.yaml"]
+    node: str = cluster.list("pods", PLUGIN_NAMESPACE)[0]["spec"]["nodeName"]
+    inventory = yaml.safe_load(shipped)
+    inventory["nodes"] = {node: {**inventory["default"], "dra": [0, 1], "devicePlugin": [2, 3]}}
+    write_inventory(cluster, yaml.safe_dump(inventory))
+    try:
+        until("two GPUs of the device plugin", lambda: offered(cluster, node) == "2", TIMEOUT)
+        until("two GPUs of the DRA driver", lambda: len(gpus_of(cluster, node)) == 2, TIMEOUT)
+        yield node
+    finally:
+        write_inventory(cluster, shipped)
+        until("no GPU of the device plugin", lambda: offered(cluster, node) in {"0", ""}, TIMEOUT)
+        until("four GPUs of the DRA driver", lambda: len(gpus_of(cluster, node)) == 4, TIMEOUT)
+
+
+@pytest.fixture
 def sharing(cluster: Cluster, namespace: str) -> str:
     """Pods `prefill` and `decode` that share the claim `chat`; returns their node."""
     cluster.apply(pair("chat"), pod("prefill", "chat"), pod("decode", "chat"), namespace=namespace)
@@ -199,6 +222,54 @@ def test_a_failed_gpu_is_tainted_and_its_pod_says_so(cluster: Cluster, namespace
         in_plugin(cluster, sharing, f"phasewatt-mockgpu heal {name}")
     until("the taint to go", lambda: gpus_of(cluster, sharing).get(uuid, {}).get("taints") == [], TIMEOUT)
     until("the pod's status to say Healthy", lambda: "Unhealthy" not in health(), TIMEOUT)
+
+
+def test_the_device_plugin_serves_its_own_share(cluster: Cluster, namespace: str, device_plugin_node: str) -> None:
+    for name in ("before", "after"):
+        cluster.apply(plain_pod(name, device_plugin_node), namespace=namespace)
+        ready(cluster, namespace, name)
+        uuids = environment(cluster, namespace, name, "engine")["NVIDIA_VISIBLE_DEVICES"].split(",")
+        assert len(set(uuids)) == 2
+        assert not set(uuids) & gpus_of(cluster, device_plugin_node).keys(), "the DRA driver has the other two"
+        cluster.delete("pod", name, namespace)
+        if name == "before":
+            # The new kubelet empties the folder of plugin sockets and gives out nothing until the plugin calls it.
+            seen = registrations(cluster, device_plugin_node)
+            restart_kubelet(cluster, device_plugin_node)
+            until("a new registration", lambda: registrations(cluster, device_plugin_node) > seen, TIMEOUT)
+            until("the GPUs to be back", lambda: offered(cluster, device_plugin_node) == "2", TIMEOUT)
+
+
+def plain_pod(name: str, node: str) -> dict[str, Any]:
+    """A pod that asks for two GPUs as pods did before resource claims."""
+    manifest = pod(name, "", node=node)
+    del manifest["spec"]["resourceClaims"]
+    engine, _ = manifest["spec"]["containers"]
+    engine["resources"] = {"requests": {"cpu": "1m"}, "limits": {"nvidia.com/gpu": 2}}
+    manifest["spec"]["containers"] = [engine]
+    return manifest
+
+
+def registrations(cluster: Cluster, node: str) -> int:
+    """How often the plugin that runs on `node` has registered its device plugin with a kubelet."""
+    plugin = plugin_on(cluster, node)
+    log = cluster.run("logs", "-n", PLUGIN_NAMESPACE, plugin) if plugin else ""
+    return log.count("kubelet registered the device plugin")
+
+
+def offered(cluster: Cluster, node: str) -> str:
+    """What the node's kubelet offers as nvidia.com/gpu, once the plugin there is ready; empty when that is nothing."""
+    if plugin_on(cluster, node) is None:
+        return "unknown"
+    return cluster.run("get", "node", node, "-o", r"jsonpath={.status.allocatable.nvidia\.com/gpu}")
+
+
+def write_inventory(cluster: Cluster, text: str) -> None:
+    """Change the inventory, and let kubelet look at the pods that mount it now, not in a minute."""
+    patch = json.dumps({"data": {"inventory.yaml": text}})
+    cluster.run("patch", "configmap", "inventory", "-n", PLUGIN_NAMESPACE, "--type=merge", "-p", patch)
+    stamp = f"inventory-digest={hashlib.sha256(text.encode()).hexdigest()}"
+    cluster.run("annotate", "pods", "--all", "-n", PLUGIN_NAMESPACE, "--overwrite", stamp)
 
 
 def restart_kubelet(cluster: Cluster, node: str) -> None:
