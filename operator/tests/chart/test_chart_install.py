@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from helm_chart import CHART, NAMESPACE, HelmError, helm, of_kind, render
+from kubeconform import MONITORING
 from phasewatt_testbed.bare import BareControlPlane
 
 pytestmark = pytest.mark.integration
 
-MONITORING = Path(__file__).parent / "fixtures" / "monitoring-crds.yaml"
 CRD = "disaggregatedinferences.phasewatt.io"
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:phasewatt"
 

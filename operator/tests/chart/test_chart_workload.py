@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from helm_chart import CHART, REPO, Manifest, helm, of_kind, render
+from kubeconform import findings
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +95,6 @@ def test_rendering_does_not_change_a_crd() -> None:
     assert rendered == {crd["metadata"]["name"]: crd["spec"] for crd in source}
 
 
-def test_the_schemas_judge_the_crd_too(kubeconform: Callable[[str], str]) -> None:
+def test_the_crds_are_valid_themselves() -> None:
     for file in (REPO / "crds").glob("*.yaml"):
-        assert not kubeconform(file.read_text())
+        assert not findings(file.read_text())

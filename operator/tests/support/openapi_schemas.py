@@ -1,7 +1,7 @@
 """JSON schemas for kubeconform, made from what API servers publish: nothing is downloaded.
 
-Kubernetes' own kinds come from the OpenAPI of a running API server, custom kinds from their CRDs. Every object that names
-its properties is closed, so that a misspelt field is an error.
+Kubernetes' own kinds come from the OpenAPI of a running API server, custom kinds from their CRDs. Every object with
+named properties is closed, so that a misspelt field is an error.
 """
 
 from __future__ import annotations
