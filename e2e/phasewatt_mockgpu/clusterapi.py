@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from kubernetes import client, config, watch
 from urllib3.exceptions import HTTPError
@@ -46,27 +46,27 @@ class KubernetesApi:
         return cls(client.ApiClient(configuration))
 
     def node_uid(self, node: str) -> str:
-        return str(self._core.read_node(node, _request_timeout=_TIMEOUT_SECONDS).metadata.uid)
+        found: Any = self._core.read_node(node, _request_timeout=_TIMEOUT_SECONDS)
+        return str(found.metadata.uid)
 
     def get_claim(self, namespace: str, name: str) -> Manifest | None:
         """The ResourceClaim, or None when there is none."""
         try:
-            claim: Manifest = self._objects.get_namespaced_custom_object(
+            claim: Any = self._objects.get_namespaced_custom_object(
                 _GROUP, _VERSION, namespace, _CLAIMS, name, _request_timeout=_TIMEOUT_SECONDS
             )
         except client.ApiException as error:
             if error.status == 404:
                 return None
             raise
-        return claim
+        return cast(Manifest, claim)
 
     def list_slices(self, node: str) -> list[Manifest]:
         """All ResourceSlices that this driver publishes for `node`."""
-        answer = self._objects.list_cluster_custom_object(
+        answer: Any = self._objects.list_cluster_custom_object(
             _GROUP, _VERSION, _SLICES, field_selector=_ours(node), _request_timeout=_TIMEOUT_SECONDS
         )
-        items: list[Manifest] = answer["items"]
-        return items
+        return cast(list[Manifest], answer["items"])
 
     def create_slice(self, manifest: Manifest) -> None:
         self._objects.create_cluster_custom_object(

@@ -32,7 +32,7 @@ _PATH = click.Path(path_type=Path)
 )
 @click.option("--probe-port", type=int, default=8081, help="Port of /healthz and /readyz.")
 @click.pass_context
-def main(context: click.Context, **options: object) -> None:
+def main(context: click.Context, /, **options: object) -> None:
     """Mock GPUs of one node. They are simulated: no GPU is present."""
     context.obj = Settings(**options)  # type: ignore[arg-type]
 

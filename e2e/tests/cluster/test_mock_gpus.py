@@ -225,19 +225,21 @@ def test_a_failed_gpu_is_tainted_and_its_pod_says_so(cluster: Cluster, namespace
 
 
 def test_the_device_plugin_serves_its_own_share(cluster: Cluster, namespace: str, device_plugin_node: str) -> None:
-    for name in ("before", "after"):
+    def takes_both(name: str) -> None:
         cluster.apply(plain_pod(name, device_plugin_node), namespace=namespace)
         ready(cluster, namespace, name)
         uuids = environment(cluster, namespace, name, "engine")["NVIDIA_VISIBLE_DEVICES"].split(",")
         assert len(set(uuids)) == 2
         assert not set(uuids) & gpus_of(cluster, device_plugin_node).keys(), "the DRA driver has the other two"
         cluster.delete("pod", name, namespace)
-        if name == "before":
-            # The new kubelet empties the folder of plugin sockets and gives out nothing until the plugin calls it.
-            seen = registrations(cluster, device_plugin_node)
-            restart_kubelet(cluster, device_plugin_node)
-            until("a new registration", lambda: registrations(cluster, device_plugin_node) > seen, TIMEOUT)
-            until("the GPUs to be back", lambda: offered(cluster, device_plugin_node) == "2", TIMEOUT)
+
+    takes_both("before")
+    # A new kubelet empties the folder of plugin sockets and gives out nothing until the plugin calls it.
+    seen = registrations(cluster, device_plugin_node)
+    restart_kubelet(cluster, device_plugin_node)
+    until("a new registration", lambda: registrations(cluster, device_plugin_node) > seen, TIMEOUT)
+    until("the GPUs to be back", lambda: offered(cluster, device_plugin_node) == "2", TIMEOUT)
+    takes_both("after")
 
 
 def plain_pod(name: str, node: str) -> dict[str, Any]:
