@@ -50,10 +50,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
-{{/* The two pieces of every relabelling of engine and router pods. */}}
+{{/* Relabelling of engine and router pods; the same as in docs/prometheus-scrape.yaml. */}}
 {{- define "phasewatt.workloadRelabelings" -}}
-- sourceLabels: [__meta_kubernetes_pod_container_port_name]
-  regex: {{ .ports }}
+# Engines serve their metrics on the port named http, routers on the one named metrics.
+- sourceLabels: [__meta_kubernetes_pod_label_app_kubernetes_io_name, __meta_kubernetes_pod_container_port_name]
+  regex: phasewatt-engine;http|phasewatt-router;metrics
   action: keep
 - sourceLabels: [__meta_kubernetes_pod_label_phasewatt_io_object]
   targetLabel: object

@@ -136,7 +136,7 @@ def test_monitors_need_their_api_and_pass_it(plane: BareControlPlane, on_plane: 
     plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(MONITORING))
     on_plane("install", "phasewatt", str(CHART), values=values)
     made = plane.kubectl("get", "podmonitors,servicemonitors", "-n", NAMESPACE, "-o", "name").stdout.split()
-    assert len(made) == 3
+    assert len(made) == 2
 
 
 def test_every_value_at_once_is_accepted(plane: BareControlPlane, on_plane: Helm) -> None:
