@@ -1,5 +1,7 @@
 """Errors in the JSON shape and with the status codes of vLLM's OpenAI server."""
 
+from collections.abc import Iterable
+
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -19,9 +21,20 @@ def bad_request(message: str, param: str | None = None) -> ApiError:
     return ApiError(400, "BadRequestError", message, param)
 
 
-def unknown_model(name: str) -> ApiError:
+def unknown_model(name: str, served: Iterable[str]) -> ApiError:
     """404: the engine does not serve that model."""
-    return ApiError(404, "NotFoundError", f"The model `{name}` does not exist.", "model")
+    message = f"The model `{name}` does not exist. Valid aliases: {', '.join(served)}."
+    return ApiError(404, "NotFoundError", message, "model")
+
+
+def prompt_too_long(tokens: int, limit: int) -> ApiError:
+    """400: the prompt leaves no room for a single output token."""
+    return bad_request(
+        f"This model's maximum context length is {limit} tokens. However, your prompt contains {tokens} input tokens,"
+        " which exceeds this limit even without any output tokens. Please reduce the length of the input prompt."
+        f" (parameter=input_tokens, value={tokens})",
+        "input_tokens",
+    )
 
 
 def internal_error(message: str = "Internal server error") -> ApiError:

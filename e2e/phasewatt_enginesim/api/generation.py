@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from phasewatt_enginesim.api.errors import bad_request, internal_error, unknown_model
+from phasewatt_enginesim.api.errors import internal_error, prompt_too_long, unknown_model
 from phasewatt_enginesim.api.protocol import GenerationRequest
 from phasewatt_enginesim.engine.core import Engine
 from phasewatt_enginesim.engine.request import FinishReason, Output, Request
@@ -92,15 +92,11 @@ class Generation:
     def _check(self, body: GenerationRequest) -> None:
         config = self._engine.config
         if body.model and body.model not in config.served_names:
-            raise unknown_model(body.model)
+            raise unknown_model(body.model, config.served_names)
         body.check()
         for request in self.requests:
             if request.prompt_tokens >= config.max_model_len:
-                raise bad_request(
-                    f"Input length ({request.prompt_tokens}) exceeds model's maximum context length"
-                    f" ({config.max_model_len}).",
-                    "prompt",
-                )
+                raise prompt_too_long(request.prompt_tokens, config.max_model_len)
         if self._engine.is_dead:
             raise internal_error("EngineCore encountered an issue. See stack trace (above) for the root cause.")
 

@@ -102,7 +102,7 @@ class Engine:
         async with self._tasks:
             if self.producer is not None and self.consumer is not None:
                 self._spawn(self.producer.run(self._wake))
-                self._spawn(self.consumer.send_heartbeats())
+                self._spawn(self._send_heartbeats(self.consumer))
             while True:
                 await self.faults.wait_while_hung()
                 await self._step()
@@ -195,6 +195,13 @@ class Engine:
         request.emit(Output(request.output_tokens, reason, params))
         self._wake.set()
         self.faults.request_finished()
+
+    async def _send_heartbeats(self, consumer: Consumer) -> None:
+        # vLLM sends them between steps: an engine that is stuck sends none.
+        while True:
+            await asyncio.sleep(consumer.heartbeat_interval_s)
+            await self.faults.wait_while_hung()
+            await consumer.send_heartbeats()
 
     async def _fetch(self, request: Request) -> None:
         assert self.consumer is not None

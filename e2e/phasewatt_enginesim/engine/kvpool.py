@@ -27,6 +27,10 @@ class KVPool:
         """The blocks a request holds, in the order of its tokens."""
         return list(self._held.get(request_id, ()))
 
+    def holds(self, request_id: str) -> bool:
+        """Whether a request has blocks."""
+        return request_id in self._held
+
     def grow(self, request_id: str, tokens: int) -> bool:
         """Give a request enough blocks for `tokens` tokens; False, and no change, when the pool has too few."""
         needed = kv_blocks(tokens, self.block_tokens) - len(self._held.get(request_id, ()))

@@ -109,7 +109,8 @@ class Scheduler:
         self.waiting.appendleft(request)
 
     def _schedule_waiting(self, step: Step, budget: int) -> None:
-        for request in list(self.waiting):
+        # Those whose KV arrived hold blocks that the others may need: were they to wait too, nobody might ever run.
+        for request in sorted(self.waiting, key=lambda waiting: not self.pool.holds(waiting.request_id)):
             if budget <= 0 or len(self.running) >= self.max_num_seqs:
                 break
             if request.status is Status.FETCHING:

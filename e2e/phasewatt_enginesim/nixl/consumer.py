@@ -1,6 +1,5 @@
 """The decode side: shakes hands with a prefill engine, pulls a prompt's KV, and tells that engine that it did."""
 
-import asyncio
 import logging
 
 import httpx
@@ -79,20 +78,21 @@ class Consumer:
             self._metrics.failed_notifications.inc()
             log.error("Prefill blocks of %s will be freed after timeout: %s", request.request_id, failure)
 
+    @property
+    def heartbeat_interval_s(self) -> float:
+        """Wall seconds between heartbeats."""
+        return self._transfer.lease_s / HEARTBEATS_PER_LEASE
+
     async def send_heartbeats(self) -> None:
-        """Renew the leases of all wanted blocks, for ever."""
-        while True:
-            await asyncio.sleep(max(0.1, self._transfer.lease_s / HEARTBEATS_PER_LEASE))
-            by_engine: dict[str, list[str]] = {}
-            for remote in self._wanted.values():
-                by_engine.setdefault(_url(remote), []).append(remote.remote_request_id)
-            for url, request_ids in by_engine.items():
-                try:
-                    await self._http.post(
-                        f"{url}/heartbeat", content=Heartbeat(request_ids=request_ids).model_dump_json()
-                    )
-                except httpx.HTTPError as error:
-                    log.warning("Failed to send heartbeat to %s: %r", url, error)
+        """Renew the leases of all wanted blocks once."""
+        by_engine: dict[str, list[str]] = {}
+        for remote in self._wanted.values():
+            by_engine.setdefault(_url(remote), []).append(remote.remote_request_id)
+        for url, request_ids in by_engine.items():
+            try:
+                await self._http.post(f"{url}/heartbeat", content=Heartbeat(request_ids=request_ids).model_dump_json())
+            except httpx.HTTPError as error:
+                log.warning("Failed to send heartbeat to %s: %r", url, error)
 
     async def close(self) -> None:
         """Close all connections."""

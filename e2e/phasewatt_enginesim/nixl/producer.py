@@ -55,6 +55,7 @@ class Producer:
             "remote_num_tokens": request.computed_tokens,
             "remote_blocks_expiry_time": None,
             "transfer_mode": "pull",
+            "remote_prefill_cached_tokens": 0,
         }
 
     async def run(self, freed: asyncio.Event) -> None:
