@@ -1,7 +1,7 @@
-"""The conditions of an object: one small pure check each, which answers with status, reason and a sentence to act on.
+"""The conditions of an object: one small pure check each, which answers with status, reason and what to do.
 
-`Ready`, `Reconciling` and `Stalled` follow kstatus (kubernetes-sigs/cli-utils pkg/kstatus): Stalled is for what does not
-heal without a change of the object or of what it refers to. Lack of GPUs heals once some are free: it is Reconciling.
+`Ready`, `Reconciling` and `Stalled` follow kstatus (kubernetes-sigs/cli-utils pkg/kstatus). Stalled is for what heals
+only by a change of the object or of what it refers to. Lack of GPUs heals once some are free: it is Reconciling.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def _crash(container: Manifest, child: str, namespace: str) -> Problem | None:
 
 
 def telling_line(log: str) -> str:
-    """The line at a log's end that names the cause: the last error that does not only point at another, or the last line."""
+    """The line of a log's end that names the cause: the last error that does not point at another, or the last line."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line for line in lines if re.search(r"\b(\w*(Error|Exception)|error|fatal)\b\s*:", line, re.IGNORECASE)]
     causes = [line for line in errors if "See root cause above" not in line and "engine core" not in line.lower()]

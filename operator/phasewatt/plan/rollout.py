@@ -55,7 +55,12 @@ class RouterState:
     ready: bool = False
     """Whether at least one pod is ready: the group serves."""
     taken_down: bool = False
-    """Whether a rollout drained this group while it served, and it has not served since."""
+    """Whether a rollout drained this group while it served; the mark goes once it serves again."""
+
+    @property
+    def serving(self) -> bool:
+        """Whether the group serves and is meant to."""
+        return self.ready and self.replicas > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +158,8 @@ def _admit(groups: tuple[GroupState, ...], max_unavailable: int) -> frozenset[in
     """Indices of the dirty groups that may be out of service now; of the serving ones the highest index goes first."""
     wanted = [group for group in groups if group.wanted]
     dirty = [group for group in wanted if group.dirty]
-    out = {group.index for group in dirty if not group.router.ready or group.router.replicas == 0}
-    budget = max_unavailable - sum(group.router.taken_down for group in wanted)
+    out = {group.index for group in dirty if not group.router.serving}
+    budget = max_unavailable - sum(group.router.taken_down and not group.router.serving for group in wanted)
     serving = sorted((group.index for group in dirty if group.index not in out), reverse=True)
     return frozenset(out | set(serving[: max(0, budget)]))
 
@@ -170,7 +175,7 @@ def _converge(group: GroupState) -> GroupStep:
     rolling = drained or router.taken_down
     if not may_serve:
         phase = Phase.UPDATING if group.settled else Phase.STOPPING
-    elif group.engines_ready and router.ready and not drained:
+    elif group.engines_ready and router.serving:
         phase = Phase.READY
     else:
         phase = Phase.UPDATING if rolling else Phase.STARTING
@@ -180,15 +185,14 @@ def _converge(group: GroupState) -> GroupStep:
         apply_claim=group.claim is not None,
         engines=engines,
         router=RouterStep.SERVE if may_serve else RouterStep.DRAIN,
-        taken_down=router.taken_down and not (router.ready and not drained),
+        taken_down=router.taken_down and not router.serving,
     )
 
 
 def _replace(group: GroupState) -> GroupStep:
     """One step of bringing a group from one revision to the next."""
     router = group.router
-    was_serving = router.ready and router.replicas > 0
-    taken_down = router.taken_down or was_serving
+    taken_down = router.taken_down or router.serving
     if router.replicas > 0 or router.pods > 0:
         step = RouterStep.DRAIN if router.exists else RouterStep.LEAVE
         return GroupStep(group.index, Phase.DRAINING, router=step, taken_down=taken_down)
