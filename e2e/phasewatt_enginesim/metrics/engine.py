@@ -143,11 +143,14 @@ class EngineMetrics:
         sleep["awake"].set(1)
         factory.counter("vllm:mm_cache_queries", "Multi-modal cache queries; always 0 here.")
         factory.counter("vllm:mm_cache_hits", "Multi-modal cache hits; always 0 here.")
+        for what in ("flops", "read_bytes", "write_bytes"):
+            factory.counter(f"vllm:estimated_{what}_per_gpu", "Needs --enable-mfu-metrics; always 0 here.")
         config = self._config
         info = {
             "block_size": str(config.block_tokens),
             "cache_dtype": config.kv_cache_dtype,
             "enable_prefix_caching": str(config.prefix_caching),
+            "kv_cache_size_tokens": str(config.kv_pool_blocks * config.block_tokens),
             "num_gpu_blocks": str(config.kv_pool_blocks),
             "engine": "0",
         }

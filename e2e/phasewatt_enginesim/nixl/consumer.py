@@ -1,6 +1,7 @@
 """The decode side: shakes hands with a prefill engine, pulls a prompt's KV, and tells that engine that it did."""
 
 import logging
+from collections.abc import Sequence
 
 import httpx
 from phasewatt.model.kv import kv_blocks, kv_bytes
@@ -144,7 +145,7 @@ class Consumer:
             request.seed = garbage_seed(request.seed)
         self._metrics.observe_transfer(
             size_bytes=size,
-            descriptors=2 * self._config.model.layers * blocks,
+            descriptors=self._config.model.layers * contiguous_runs(remote.remote_block_ids[0]),
             wire_s=wire_s,
             post_s=setup_s,
             ranks=self._config.tensor_parallel,
@@ -157,6 +158,13 @@ class Consumer:
             return ReadVerdict.model_validate_json(answer.raise_for_status().content)
         except (httpx.HTTPError, httpx.InvalidURL, ValidationError) as error:
             raise PullError(f"transfer_failed with {_url(remote)}: {error!r}") from error
+
+
+def contiguous_runs(blocks: Sequence[int]) -> int:
+    """Runs of consecutive block ids: NIXL moves each run of a layer with one descriptor."""
+    return sum(
+        1 for before, block in zip([None, *blocks], blocks, strict=False) if before is None or block != before + 1
+    )
 
 
 def _url(remote: RemotePrefill) -> str:

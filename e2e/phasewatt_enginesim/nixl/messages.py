@@ -1,6 +1,6 @@
 """What prefill and decode engines say to each other, and `kv_transfer_params` as routers carry them."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Handshake(BaseModel):
@@ -40,5 +40,5 @@ class RemotePrefill(BaseModel):
     remote_request_id: str
     remote_host: str
     remote_port: int
-    remote_block_ids: list[list[int]]
+    remote_block_ids: list[list[int]] = Field(min_length=1)
     tp_size: int = 1
