@@ -169,7 +169,7 @@ class Resources(Base):
     )
 
 
-EngineArgs = Annotated[list[Arg], Rules(tuple(refused_args(owned) for owned in ENGINE_ARGS))]
+EngineArgs = Annotated[list[Arg], Rules(refused_args(ENGINE_ARGS))]
 EngineEnv = Annotated[list[EnvVar], Rules(tuple(refused_env(owned) for owned in ENGINE_ENV))]
 
 

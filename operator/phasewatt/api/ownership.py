@@ -8,6 +8,7 @@ members (`--kv-transfer-config.kv_role`, vLLM) and any unambiguous abbreviation 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from phasewatt.api.base import Rule
@@ -148,29 +149,39 @@ ENGINE_ENV = (
     Owned(
         ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"), "the operator pins engines to GPUs; set spec.gpus instead"
     ),
-    Owned(("UCX_TLS",), "set spec.kvTransfer.nixl.transport instead"),
+    Owned(("UCX_TLS", "UCX_PROTO_EMULATION_ENABLE"), "set spec.kvTransfer.nixl.transport instead"),
     Owned(("PYTHONHASHSEED",), "all engines of an object must hash alike; remove it"),
     Owned(("VLLM_API_KEY",), "router and probes hold no key; guard the Service of this object instead"),
 )
 
 
-def refused_args(owned: Owned) -> Rule:
-    """The CEL rule on a list of arguments that refuses these names in every spelling argparse takes."""
-    names = ", ".join(f"'{name}'" for name in owned.names)
+def refused_args(entries: tuple[Owned, ...]) -> tuple[Rule, ...]:
+    """CEL rules on a list of arguments, one per entry, that refuse its names in every spelling argparse takes."""
+    return tuple(_refused(owned, entries) for owned in entries)
+
+
+def _refused(owned: Owned, entries: tuple[Owned, ...]) -> Rule:
+    # `--prefill` is a name of its own, although `--prefill-policy` begins with it: argparse prefers an exact name.
+    others = [name for entry in entries if entry is not owned for name in entry.names]
+    exact = [name for name in others if any(own.startswith(name) for own in owned.names)]
     typed = "a.split('=', 2)[0].split('.', 2)[0].replace('_', '-')"
+    spared = f" || {typed} in {_quoted(exact)}" if exact else ""
+    begun = f"{_quoted(owned.names)}.exists(own, own.startsWith({typed}))"
     return Rule(
-        f"self.all(a, !a.startsWith('-') || ![{names}].exists(owned, owned.startsWith({typed})))",
-        f"{_listed(owned.names)}: {owned.instead}",
+        f"self.all(a, !a.startsWith('-'){spared} || !{begun})",
+        f"{', '.join(owned.names)}: {owned.instead}",
         reason="FieldValueForbidden",
     )
 
 
 def refused_env(owned: Owned) -> Rule:
     """The CEL rule on a list of environment variables that refuses these names."""
-    names = ", ".join(f"'{name}'" for name in owned.names)
-    message = f"{_listed(owned.names)}: {owned.instead}"
-    return Rule(f"self.all(e, !(e.name in [{names}]))", message, reason="FieldValueForbidden")
+    return Rule(
+        f"self.all(e, !(e.name in {_quoted(owned.names)}))",
+        f"{', '.join(owned.names)}: {owned.instead}",
+        reason="FieldValueForbidden",
+    )
 
 
-def _listed(names: tuple[str, ...]) -> str:
-    return ", ".join(names)
+def _quoted(names: Iterable[str]) -> str:
+    return "[" + ", ".join(f"'{name}'" for name in names) + "]"

@@ -129,7 +129,7 @@ class RouterSpec(Base):
         "in turn. Random. CacheAware: where the prompt's prefix was seen. ConsistentHash: by session. PowerOfTwo: the "
         "less loaded of two random ones, which needs two engines of each role. Default: RoundRobin.",
     )
-    args: Annotated[list[Arg], Rules(tuple(refused_args(owned) for owned in ROUTER_ARGS))] = Field(
+    args: Annotated[list[Arg], Rules(refused_args(ROUTER_ARGS))] = Field(
         default_factory=list,
         max_length=64,
         description="args are more arguments of `vllm-router`. Arguments that the operator sets itself are refused "
@@ -155,15 +155,18 @@ class RolloutSpec(Base):
     )
 
 
+(_AGREED,) = refused_args((AGREED_ARGS,))
+
 PairedRole = Annotated[
     RoleSpec,
     Rule(
-        refused_args(AGREED_ARGS).rule.replace("self.all", "!has(self.args) || self.args.all", 1),
-        refused_args(AGREED_ARGS).message,
-        reason="FieldValueForbidden",
+        f"!has(self.args) || self.args{_AGREED.rule.removeprefix('self')}",
+        _AGREED.message,
+        reason=_AGREED.reason,
         field_path=".args",
     ),
 ]
+"""A role that must fit another one: what both have to agree on belongs to spec.engine."""
 
 
 class Spec(Base):
