@@ -134,10 +134,13 @@ def _build(name: str, binary: Binary, target: Path) -> None:
     unfinished.mkdir()
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
     command = [go_command(), "build", *binary.flags, "-o", unfinished / name, binary.package]
-    run(command, cwd=TOOLS / binary.module, env=environment)
-    for alias in binary.aliases:
-        (unfinished / alias).symlink_to(name)
-    unfinished.rename(target)
+    try:
+        run(command, cwd=TOOLS / binary.module, env=environment)
+        for alias in binary.aliases:
+            (unfinished / alias).symlink_to(name)
+        unfinished.rename(target)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _prune(home: Path, keep: Path) -> None:

@@ -21,7 +21,7 @@ from phasewatt_testbed.host import this_host
 from phasewatt_testbed.kindconfig import kind_config
 from phasewatt_testbed.nodeimage import ensure_node_image
 from phasewatt_testbed.nodes import Node, kubectl
-from phasewatt_testbed.paths import E2E, ClusterPaths
+from phasewatt_testbed.paths import E2E, ClusterPaths, build_lock
 from phasewatt_testbed.progress import say, step
 
 MOCK_GPU_MANIFESTS = E2E / "phasewatt_mockgpu" / "manifests"
@@ -76,11 +76,11 @@ class Testbed:
     def load(self, names: Iterable[str]) -> list[tuple[str, str]]:
         """Build what changed and import into each node what it lacks; returns the imported (node, image) pairs."""
         engine = detect()
-        archives = images.ensure_archives(engine, images.select(names))
-        with self._locked():
+        with self._locked(), build_lock():
             containers = teardown.containers(engine, self.name)
             if not containers:
                 raise TestbedError(f"there is no cluster {self.name!r}; run `phasewatt-testbed up --name {self.name}`")
+            archives = images.ensure_archives(engine, images.select(names))
             with step(f"load {', '.join(archive.image.name for archive in archives)} into {len(containers)} nodes"):
                 return nodes.load(engine, containers, archives)
 
@@ -155,7 +155,8 @@ class Testbed:
         if not image.exists:
             say("[yellow]no images/mock-gpu in this checkout: the nodes get no GPUs[/]")
             return
-        loaded = nodes.load(engine, teardown.containers(engine, self.name), images.ensure_archives(engine, [image]))
+        with build_lock():
+            loaded = nodes.load(engine, teardown.containers(engine, self.name), images.ensure_archives(engine, [image]))
         with step("mock GPUs: node plugin and device class"):
             present = kubectl(self.paths.kubeconfig, *_MOCK_GPU_PLUGIN, "get", "daemonsets", "-o", "name").split()
             kubectl(self.paths.kubeconfig, "apply", "--server-side", "--force-conflicts", "-f", MOCK_GPU_MANIFESTS)

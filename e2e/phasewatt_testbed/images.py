@@ -106,7 +106,8 @@ def ensure_archives(engine: Engine, images: Iterable[Image]) -> list[Archive]:
         TestbedError: a build failed; with the end of its output.
     """
     base = "" if registry_answers() else debian.ensure_base(engine)
-    return [_ensure_archive(engine, image, base) for image in images]
+    with build_lock():
+        return [_ensure_archive(engine, image, base) for image in images]
 
 
 def _ensure_archive(engine: Engine, image: Image, base: str) -> Archive:
@@ -114,15 +115,14 @@ def _ensure_archive(engine: Engine, image: Image, base: str) -> Archive:
     home = cache_dir() / "images" / image.name
     home.mkdir(parents=True, exist_ok=True)
     path = home / f"{wanted}.tar"
-    with build_lock():
-        if not path.exists():
-            with step(f"build image {image.name}", hint=f"{image.folder}/Dockerfile"):
-                engine.build(image.reference, image.dockerfile, REPO)
-                unfinished = path.with_suffix(".partial")
-                unfinished.unlink(missing_ok=True)
-                engine.save(image.reference, unfinished)
-                unfinished.rename(path)
-            _prune(engine, home, keep=path)
+    if not path.exists():
+        with step(f"build image {image.name}", hint=f"{image.folder}/Dockerfile"):
+            engine.build(image.reference, image.dockerfile, REPO)
+            unfinished = path.with_suffix(".partial")
+            unfinished.unlink(missing_ok=True)
+            engine.save(image.reference, unfinished)
+            unfinished.rename(path)
+        _prune(engine, home, keep=path)
     return Archive(image, wanted, path)
 
 

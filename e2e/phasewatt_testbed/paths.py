@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import BaseFileLock, FileLock
 
 REPO = Path(__file__).resolve().parents[2]
 E2E = REPO / "e2e"
@@ -27,9 +27,12 @@ def scratch_dir() -> Path:
     return path
 
 
-def build_lock() -> FileLock:
-    """Held while images are built: one build at a time, and no sweep of storage under it."""
-    return FileLock(cache_dir() / ".build.lock")
+def build_lock() -> BaseFileLock:
+    """Held while images are built or loaded: nobody replaces an archive or sweeps the storage under such work.
+
+    Re-entrant within one process.
+    """
+    return FileLock(cache_dir() / ".build.lock", is_singleton=True)
 
 
 @dataclass(frozen=True)

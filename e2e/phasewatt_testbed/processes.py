@@ -32,11 +32,21 @@ class Server:
         argv: program and arguments.
         log: file that its output is appended to, over all its starts.
         ready: whether it answers; asked again and again while it starts.
+        start_seconds: how long a start may take.
     """
 
-    def __init__(self, name: str, argv: Sequence[str | Path], *, log: Path, ready: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str | Path],
+        *,
+        log: Path,
+        ready: Callable[[], bool],
+        start_seconds: float = START_SECONDS,
+    ) -> None:
         self.name = name
         self.log = log
+        self._start_seconds = start_seconds
         self._argv = [str(word) for word in argv]
         self._ready = ready
         self._process: subprocess.Popen[bytes] | None = None
@@ -64,7 +74,7 @@ class Server:
                 [*_dies_with_parent(), *self._argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         try:
-            wait_until(self._settled, START_SECONDS, f"{self.name} does not answer")
+            wait_until(self._settled, self._start_seconds, f"{self.name} does not answer")
         except TestbedError as error:
             self.stop()
             raise TestbedError(f"{error}\n{self._tail()}") from None
