@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
@@ -10,7 +11,7 @@ from phasewatt.api.v1alpha1 import DisaggregatedInference
 from phasewatt.build.desired import Desired, DesiredGroup, desired
 from phasewatt.build.labels import Owner
 from phasewatt.plan import names
-from phasewatt.plan.decisions import Refusal, make_decisions
+from phasewatt.plan.decisions import Decisions, Refusal, make_decisions
 from phasewatt.plan.live import LiveGroup, Wanted, group_state, live_groups, running, template_hash
 from phasewatt.plan.placement import pins
 from phasewatt.plan.rollout import GroupState, GroupStep, RouterStep, next_steps
@@ -19,58 +20,74 @@ from phasewatt.plan.status import assess, assess_refused
 from phasewatt.plan.types import Manifest, Observed, Outcome, Ref, Settings
 
 
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What an object comes down to on this cluster: everything decided, and all children as they should be in the end."""
+
+    obj: DisaggregatedInference
+    live: Mapping[int, LiveGroup]
+    decisions: Decisions
+    children: Desired
+
+    def wanted(self) -> dict[int, Wanted]:
+        """The end state, by group, as the rollout planner compares it."""
+        return {group.index: _wanted(group) for group in self.children.groups}
+
+
 def decide(observed: Observed, settings: Settings) -> Outcome:
     """What to write now for one object, and its whole status.
 
     An object that cannot work here gets a status that says why, and its children stay as they are.
     """
-    try:
-        obj = DisaggregatedInference.model_validate(observed.obj)
-    except ValidationError as error:
-        return Outcome(status=assess_refused(observed, Refusal("InvalidSpec", explain(error))))
-    live = live_groups(observed)
-    decisions = make_decisions(obj.spec, observed.inventory, running(live, obj.spec.gpus.resource_name))
-    if isinstance(decisions, Refusal):
-        return Outcome(status=assess_refused(observed, decisions))
-    wanted = desired(Owner.of(obj), obj.spec, decisions, settings)
-    states = group_states(wanted, live)
+    resolution = resolve(observed, settings)
+    if isinstance(resolution, Refusal):
+        return Outcome(status=assess_refused(observed, resolution))
+    obj, live, decisions = resolution.obj, resolution.live, resolution.decisions
+    states = _group_states(resolution)
     steps = next_steps(states, obj.spec.rollout.max_unavailable)
     return Outcome(
-        apply=(*wanted.services, *_applies(wanted, steps)),
+        apply=(*resolution.children.services, *_applies(resolution.children, steps)),
         delete=_deletes(obj.metadata["name"], steps),
         annotate=pins(live, observed.inventory) if decisions.whole_claim else (),
         status=assess(Situation.gather(obj, observed, decisions, states, steps, live), settings),
     )
 
 
+def resolve(observed: Observed, settings: Settings) -> Resolution | Refusal:
+    """Decide what the object leaves open and build its children, or say why it cannot work here."""
+    try:
+        obj = DisaggregatedInference.model_validate(observed.obj)
+    except ValidationError as error:
+        return Refusal("InvalidSpec", explain(error))
+    live = live_groups(observed)
+    decisions = make_decisions(obj.spec, observed.inventory, running(live, obj.spec.gpus.resource_name))
+    if isinstance(decisions, Refusal):
+        return decisions
+    return Resolution(obj, live, decisions, desired(Owner.of(obj), obj.spec, decisions, settings))
+
+
 def explain(error: ValidationError) -> str:
     """What is wrong with a spec, field by field, in the field names that users write."""
-    lines = []
-    for problem in error.errors(include_url=False):
-        path = ".".join(str(part) for part in problem["loc"])
-        lines.append(f"{path}: {problem['msg']}")
-    return "; ".join(lines)
+    problems = [(".".join(str(part) for part in problem["loc"]), problem["msg"]) for problem in error.errors()]
+    return "; ".join(f"{path}: {text}" for path, text in problems)
 
 
-def group_states(wanted: Desired, live: Mapping[int, LiveGroup]) -> tuple[GroupState, ...]:
+def _group_states(resolution: Resolution) -> tuple[GroupState, ...]:
     """Every group that is wanted or there."""
-    by_index = {group.index: group for group in wanted.groups}
+    wanted, live = resolution.wanted(), resolution.live
     return tuple(
-        group_state(index, _wanted(by_index.get(index)), live.get(index) or LiveGroup(index))
-        for index in sorted({*by_index, *live})
+        group_state(index, wanted.get(index), live.get(index) or LiveGroup(index)) for index in sorted({*wanted, *live})
     )
 
 
-def _wanted(group: DesiredGroup | None) -> Wanted | None:
-    if group is None:
-        return None
+def _wanted(group: DesiredGroup) -> Wanted:
     hashes = {engine["metadata"]["name"]: template_hash(engine) or "" for engine in group.engines}
     claim = group.claim["metadata"]["name"] if group.claim else None
     return Wanted(hashes, template_hash(group.router) or "", claim)
 
 
-def _applies(wanted: Desired, steps: tuple[GroupStep, ...]) -> tuple[Manifest, ...]:
-    by_index = {group.index: group for group in wanted.groups}
+def _applies(children: Desired, steps: tuple[GroupStep, ...]) -> tuple[Manifest, ...]:
+    by_index = {group.index: group for group in children.groups}
     return tuple(
         manifest for step in steps if (group := by_index.get(step.index)) for manifest in _apply_group(group, step)
     )

@@ -26,15 +26,15 @@ class Credentials:
     token: str | None
 
 
-async def load_configuration(kubeconfig: str | None) -> Configuration:
-    """Read the kubeconfig, or, where none is named, the service account of the pod.
+async def load_configuration(kubeconfig: str | None, context: str | None = None) -> Configuration:
+    """Read the kubeconfig (its current context by default), or, where none is named, the pod's service account.
 
     Raises SystemExit with a sentence that says what to set where there is neither.
     """
     configuration = Configuration()
     try:
         if kubeconfig:
-            await load_kube_config(config_file=kubeconfig, client_configuration=configuration)
+            await load_kube_config(config_file=kubeconfig, context=context, client_configuration=configuration)
         else:
             load_incluster_config(client_configuration=configuration)
     except ConfigException as error:
