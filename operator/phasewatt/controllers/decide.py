@@ -22,7 +22,7 @@ from phasewatt.plan.types import Manifest, Observed, Outcome, Ref, Settings
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What an object comes down to on this cluster: everything decided, and all children as they should be in the end."""
+    """What an object comes down to on this cluster: everything decided, and its children as they should end up."""
 
     obj: DisaggregatedInference
     live: Mapping[int, LiveGroup]

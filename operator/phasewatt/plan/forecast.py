@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from phasewatt.plan.live import Wanted
 from phasewatt.plan.rollout import (
@@ -15,7 +16,6 @@ from phasewatt.plan.rollout import (
     EngineState,
     GroupState,
     GroupStep,
-    Phase,
     RouterState,
     RouterStep,
     next_steps,
@@ -39,6 +39,22 @@ class Deployment:
     revision: str
     claim: str | None
     replicas: int
+
+
+class Written(NamedTuple):
+    """What was asked of the API server for one group; Deployments as revision and replicas."""
+
+    engines: dict[str, tuple[str, int]]
+    router: tuple[str, int] | None
+    claims: dict[str, bool]
+    taken_down: bool
+
+
+class Move(NamedTuple):
+    """One step that changes something, and what it changes in words."""
+
+    step: GroupStep
+    changes: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -91,7 +107,7 @@ class World:
 
     def write(self, step: GroupStep, wanted: Wanted | None, router_replicas: int = 1) -> bool:
         """Do what a step says, as the API server would; whether that changed anything."""
-        before = self._written()
+        before = self.written()
         if wanted:
             if step.apply_claim and wanted.claim:
                 self.claims.setdefault(wanted.claim, False)
@@ -107,12 +123,13 @@ class World:
             self.claims[name] = True
         if step.delete_router:
             self.router, self.taken_down = None, False
-        return self._written() != before
+        return self.written() != before
 
-    def _written(self) -> object:
-        deployments = {name: (d.revision, d.replicas) for name, d in self.engines.items()}
+    def written(self) -> Written:
+        """What the operator asked for so far."""
+        engines = {name: (d.revision, d.replicas) for name, d in self.engines.items()}
         router = (self.router.revision, self.router.replicas) if self.router else None
-        return deployments, router, self.taken_down, dict(self.claims)
+        return Written(engines, router, dict(self.claims), self.taken_down)
 
     def events(self) -> Iterator[Callable[[], None]]:
         """What the cluster may do next by itself, in no particular order."""
@@ -169,20 +186,22 @@ def worlds_for(*targets: Mapping[int, Wanted]) -> dict[int, World]:
     return {index: World(index) for index in sorted({index for target in targets for index in target})}
 
 
-def forecast(
-    worlds: Mapping[int, World], wanted: Mapping[int, Wanted], max_unavailable: int
-) -> list[tuple[GroupStep, ...]]:
+def forecast(worlds: Mapping[int, World], wanted: Mapping[int, Wanted], max_unavailable: int) -> list[tuple[Move, ...]]:
     """The passes that write something, until nothing is left to do; `worlds` end up in the final state.
 
     Between two passes everything that the cluster can do by itself comes true.
     """
-    passes: list[tuple[GroupStep, ...]] = []
+    passes: list[tuple[Move, ...]] = []
     for _ in range(LONGEST):
-        steps = plan_worlds(worlds, wanted, max_unavailable)
-        wrote = [step for step in steps if worlds[step.index].write(step, wanted.get(step.index))]
-        if wrote:
-            passes.append(tuple(wrote))
-        if not _come_true(worlds) and not wrote:
+        moves = []
+        for step in plan_worlds(worlds, wanted, max_unavailable):
+            world = worlds[step.index]
+            before = world.written()
+            if world.write(step, wanted.get(step.index)):
+                moves.append(Move(step, tuple(describe(before, world.written()))))
+        if moves:
+            passes.append(tuple(moves))
+        if not _come_true(worlds) and not moves:
             return passes
     raise RuntimeError(f"the rollout does not end within {LONGEST} passes")
 
@@ -195,19 +214,26 @@ def _come_true(worlds: Mapping[int, World]) -> bool:
     return moved
 
 
-def describe(step: GroupStep) -> str:
-    """What one step writes, in a line."""
-    started = [name for name, replicas in step.engines.items() if replicas]
-    stopped = [name for name, replicas in step.engines.items() if not replicas]
-    routers = {RouterStep.SERVE: "route requests to it", RouterStep.DRAIN: "let its router finish and stop"}
-    draining = step.router is not RouterStep.DRAIN or step.phase is Phase.DRAINING
-    parts = [
-        *(["route no new request to it, remove its router"] if step.delete_router else []),
-        *([f"stop {', '.join(stopped)}"] if stopped else []),
-        *([f"remove {', '.join(step.delete_engines)}"] if step.delete_engines else []),
-        *([f"release {', '.join(step.delete_claims)}"] if step.delete_claims else []),
-        *(["claim its GPUs"] if step.apply_claim else []),
-        *([f"run {', '.join(started)}"] if started else []),
-        *([routers[step.router]] if step.router in routers and draining else []),
-    ]
-    return f"group {step.index}: {'; '.join(parts) or 'nothing'}"
+def describe(before: Written, after: Written) -> Iterator[str]:
+    """What one step changes, in a few words each."""
+    if after.router != before.router:
+        yield _router_change(before.router, after.router)
+    stopped = [n for n, (_, count) in after.engines.items() if count == 0 and before.engines.get(n) != after.engines[n]]
+    started = [n for n, (_, count) in after.engines.items() if count > 0 and before.engines.get(n) != after.engines[n]]
+    removed = [n for n in before.engines if n not in after.engines]
+    released = [n for n, going in after.claims.items() if going and not before.claims.get(n)]
+    claimed = [n for n in after.claims if n not in before.claims]
+    changes = {"stop": stopped, "remove": removed, "release": released, "claim": claimed, "run": started}
+    for verb, things in changes.items():
+        if things:
+            yield f"{verb} {', '.join(things)}"
+
+
+def _router_change(before: tuple[str, int] | None, after: tuple[str, int] | None) -> str:
+    if after is None:
+        return "let its router finish its requests and remove it"
+    if after[1] == 0:
+        return "let its router finish its requests and stop"
+    if before and before[1] > 0:
+        return "replace its router without a gap"
+    return "route requests to it"

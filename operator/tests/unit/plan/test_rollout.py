@@ -31,7 +31,7 @@ def line(step: GroupStep) -> str:
 
 
 def lines(worlds: dict[int, World], wanted: Target, max_unavailable: int = 1) -> list[list[str]]:
-    return [[line(step) for step in passed] for passed in forecast(worlds, wanted, max_unavailable)]
+    return [[line(move.step) for move in moves] for moves in forecast(worlds, wanted, max_unavailable)]
 
 
 def running(wanted: Target, more: Target | None = None) -> dict[int, World]:
