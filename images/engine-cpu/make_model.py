@@ -150,7 +150,10 @@ def main() -> None:
     assert_text_depends_on_every_block(model, spoken)
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
-    print(f"{directory}: {model.num_parameters():,} parameters, {len(spoken)} of {VOCABULARY} tokens spoken", file=sys.stderr)
+    print(
+        f"{directory}: {model.num_parameters():,} parameters, {len(spoken)} of {VOCABULARY} tokens spoken",
+        file=sys.stderr,
+    )
 
 
 if __name__ == "__main__":
