@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from helm_chart import REPO
 from kubeconform import findings
+from phasewatt.cli import main
 from phasewatt.controllers.decide import decide
 from phasewatt.plan.types import GPU, Inventory, Manifest, Observed, Settings
 from phasewatt_testbed.bare import BareControlPlane
@@ -100,3 +102,12 @@ def test_its_pods_are_admitted_where_restricted_is_enforced(file: Path, plane: B
         pod = {"apiVersion": "v1", "kind": "Pod", **template, "metadata": metadata}
         answer = plane.http.post(f"/api/v1/namespaces/{NAMESPACE}/pods?dryRun=All", json=pod)
         assert answer.status_code == 201, answer.text
+
+
+@every_example
+def test_the_command_line_plans_it_as_yaml_that_kubectl_reads_the_same(file: Path) -> None:
+    """`kubectl` reads YAML 1.1, where an unquoted `n` is a boolean: kubeconform reads it the same way."""
+    planned = CliRunner().invoke(main, ["plan", str(file), "-o", "yaml"])
+    assert planned.exit_code == 0, planned.output
+    assert not findings(planned.output)
+    assert {"Deployment", "Service"} <= {m["kind"] for m in yaml.safe_load_all(planned.output)}
