@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from phasewatt_suite.cluster import Cluster, until
+from phasewatt_suite.install import Release
 from phasewatt_suite.objects import inference
-from phasewatt_suite.prometheus import Prometheus, deploy
+from phasewatt_suite.prometheus import NAMESPACE, Prometheus, deploy
 from phasewatt_suite.serving import Served
 
 Serve = Callable[..., Served]
 
 
 @pytest.fixture
-def prometheus(cluster: Cluster, namespace: str, http: Any) -> Prometheus:
-    return deploy(cluster, namespace, http)
+def prometheus(cluster: Cluster, release: Release, http: Any) -> Iterator[Prometheus]:
+    yield deploy(cluster, http)
+    cluster.delete("namespace", NAMESPACE, wait=False)
 
 
 def test_operator_router_and_engine_series_arrive(served: Serve, prometheus: Prometheus) -> None:

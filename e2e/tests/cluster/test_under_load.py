@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 from phasewatt_suite.cluster import Cluster, until
 from phasewatt_suite.load import failures, load
 from phasewatt_suite.objects import OPERATOR_IMAGE, inference
@@ -23,6 +24,12 @@ def router_errors(cluster: Cluster, http: Any, namespace: str, group: int) -> tu
     pod = cluster.list("pods", namespace, selector)[0]["metadata"]["name"]
     text = pod_metrics(http, namespace, pod, 29000)
     return total(text, "vllm_router_pd_errors_total"), total(text, "vllm_router_pd_requests_total")
+
+
+def crash(http: httpx.Client, namespace: str, pod: str) -> None:
+    """End an engine's process as a crash does; it does not live to answer."""
+    answer = http.post(f"/api/v1/namespaces/{namespace}/pods/{pod}:8000/proxy/sim/faults", json={"crash": True})
+    assert answer.status_code == 502, answer.text
 
 
 def test_scaling_groups_loses_no_request(cluster: Cluster, served: Serve) -> None:
@@ -48,7 +55,7 @@ def test_a_killed_engine_leaves_the_other_group_alone_and_heals(cluster: Cluster
         victim = cluster.list("pods", chat.namespace, "phasewatt.io/group=0,phasewatt.io/role=decode")[0]["metadata"][
             "name"
         ]
-        cluster.run("exec", "-n", chat.namespace, victim, "--", "sh", "-c", "kill -KILL -1 || kill -KILL 1; exit 0")
+        crash(http, chat.namespace, victim)
         told = cluster.wait_condition("chat", chat.namespace, "Reconciling", "True", timeout=30)
         cluster.wait_condition("chat", chat.namespace, "Ready", timeout=120)
         answered = running.flowing(0)
