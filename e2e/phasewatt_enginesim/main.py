@@ -33,7 +33,6 @@ def main() -> None:
         format="%(levelname)s %(asctime)s [%(filename)s:%(lineno)d] %(message)s",
         datefmt="%m-%d %H:%M:%S",
     )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         config, faults = parse(sys.argv[1:])
     except ConfigError as error:

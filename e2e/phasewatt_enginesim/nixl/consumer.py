@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Sequence
+from typing import TypeVar
 
-import httpx
+import httpcore
 from phasewatt.model.kv import kv_blocks, kv_bytes
 from phasewatt.model.transfer import LINKS, wire_seconds
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from phasewatt_enginesim.config import EngineConfig, KVTransferConfig
 from phasewatt_enginesim.engine.request import Request
@@ -18,10 +19,17 @@ from phasewatt_enginesim.text import garbage_seed
 
 log = logging.getLogger(__name__)
 
-HANDSHAKE_TIMEOUT_S = 5.0
+SIDE_CHANNEL_TIMEOUT_S = 5.0
 """vLLM's receive timeout on the side channel (base_worker.py)."""
 
+TIMEOUTS = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), SIDE_CHANNEL_TIMEOUT_S)}
+
+UNREACHABLE = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, httpcore.UnsupportedProtocol)
+
 HEARTBEATS_PER_LEASE = 6
+
+
+Message = TypeVar("Message", bound=BaseModel)
 
 
 class PullError(Exception):
@@ -39,7 +47,8 @@ class Consumer:
         self._hash = compatibility_hash(config)
         self._known_engines: set[str] = set()
         self._wanted: dict[str, RemotePrefill] = {}
-        self._http = httpx.AsyncClient(timeout=HANDSHAKE_TIMEOUT_S, trust_env=False)
+        # httpcore, httpx's own transport: httpx itself takes a third of the simulator's start to import.
+        self._http = httpcore.AsyncConnectionPool()
 
     def want(self, request: Request) -> bool:
         """Remember a request's remote blocks so that heartbeats keep them; False when its parameters name none."""
@@ -91,9 +100,9 @@ class Consumer:
             by_engine.setdefault(_url(remote), []).append(remote.remote_request_id)
         for url, request_ids in by_engine.items():
             try:
-                await self._http.post(f"{url}/heartbeat", content=Heartbeat(request_ids=request_ids).model_dump_json())
-            except httpx.HTTPError as error:
-                log.warning("Failed to send heartbeat to %s: %r", url, error)
+                await self._ask("POST", f"{url}/heartbeat", Heartbeat(request_ids=request_ids))
+            except PullError as failure:
+                log.warning("Failed to send heartbeat: %s", failure)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -111,11 +120,7 @@ class Consumer:
     async def _shake_hands(self, remote: RemotePrefill) -> None:
         if remote.remote_engine_id in self._known_engines:
             return
-        try:
-            answer = await self._http.get(f"{_url(remote)}/handshake")
-            peer = Handshake.model_validate_json(answer.raise_for_status().content)
-        except (httpx.HTTPError, httpx.InvalidURL, ValidationError) as error:
-            raise PullError(f"handshake_failed with {_url(remote)}: {error!r}") from error
+        peer = _parsed(Handshake, await self._ask("GET", f"{_url(remote)}/handshake"))
         if self._transfer.enforce_compatibility and peer.compatibility_hash != self._hash:
             raise PullError(
                 f"NIXL compatibility hash mismatch. Local: {self._hash}, Remote: {peer.compatibility_hash}."
@@ -153,11 +158,24 @@ class Consumer:
 
     async def _notify(self, remote: RemotePrefill) -> ReadVerdict:
         done = ReadDone(engine_id=remote.remote_engine_id, request_id=remote.remote_request_id)
+        return _parsed(ReadVerdict, await self._ask("POST", f"{_url(remote)}/read", done))
+
+    async def _ask(self, method: str, url: str, message: BaseModel | None = None) -> bytes:
+        content = message.model_dump_json().encode() if message is not None else None
         try:
-            answer = await self._http.post(f"{_url(remote)}/read", content=done.model_dump_json())
-            return ReadVerdict.model_validate_json(answer.raise_for_status().content)
-        except (httpx.HTTPError, httpx.InvalidURL, ValidationError) as error:
-            raise PullError(f"transfer_failed with {_url(remote)}: {error!r}") from error
+            answer = await self._http.request(method, url, content=content, extensions=TIMEOUTS)
+        except UNREACHABLE as error:
+            raise PullError(f"{method} {url}: {error!r}") from error
+        if answer.status >= 300:
+            raise PullError(f"{method} {url}: status {answer.status}, {answer.content[:200].decode(errors='replace')}")
+        return answer.content
+
+
+def _parsed(kind: type[Message], answer: bytes) -> Message:
+    try:
+        return kind.model_validate_json(answer)
+    except ValidationError as error:
+        raise PullError(f"the side channel's answer is no {kind.__name__}: {error}") from error
 
 
 def contiguous_runs(blocks: Sequence[int]) -> int:

@@ -38,7 +38,7 @@ class RemotePrefill(BaseModel):
 
     remote_engine_id: str
     remote_request_id: str
-    remote_host: str
-    remote_port: int
+    remote_host: str = Field(pattern=r"^[A-Za-z0-9.:_-]+$")
+    remote_port: int = Field(ge=1, le=65535)
     remote_block_ids: list[list[int]] = Field(min_length=1)
     tp_size: int = 1

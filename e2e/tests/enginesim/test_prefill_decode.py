@@ -88,8 +88,16 @@ def test_a_failed_load_in_a_stream_ends_it_with_an_error(prefill: SimServer, dec
 def test_incomplete_parameters_mean_local_compute(decode: SimServer) -> None:
     before = prompt_tokens(decode)
     params = {"do_remote_prefill": True, "remote_host": "127.0.0.1"}
-    assert decode.text(PROMPT, kv_transfer_params=params) == decode.text(PROMPT)
-    assert moved(decode, before) == [2 * len(PROMPT), 0, 0]
+    nonsense = {
+        **params,
+        "remote_engine_id": "e",
+        "remote_request_id": "r",
+        "remote_block_ids": [[1]],
+        "remote_port": 0,
+    }
+    for incomplete in (params, nonsense):
+        assert decode.text(PROMPT, kv_transfer_params=incomplete) == decode.text(PROMPT)
+    assert moved(decode, before) == [4 * len(PROMPT), 0, 0]
     assert "Got invalid KVTransferParams" in decode.log
 
 
@@ -188,6 +196,15 @@ def test_each_tensor_parallel_rank_reports_its_share(folder: Path) -> None:
         decode.text(PROMPT, kv_transfer_params=prefill_leg(prefill, PROMPT))
         assert decode.metric("vllm:nixl_bytes_transferred_count") == 2
         assert decode.metric("vllm:nixl_bytes_transferred_sum") == BLOCKS * 16 * KV_BYTES_PER_TOKEN
+
+
+def test_a_port_where_something_else_answers_fails_the_request(
+    prefill: SimServer, decode: SimServer, colocated: SimServer
+) -> None:
+    params = prefill_leg(prefill, PROMPT)
+    stranger = {**params, "remote_engine_id": "stranger", "remote_port": colocated.http.base_url.port}
+    assert decode.complete(PROMPT, kv_transfer_params=stranger).status_code == 500
+    assert decode.text(PROMPT, kv_transfer_params=params) == colocated.text(PROMPT)
 
 
 def test_parameters_survive_a_trip_through_json(prefill: SimServer, decode: SimServer) -> None:
