@@ -27,7 +27,16 @@ _POD_METADATA = (
 _POD_SPEC = ("nodeName", "resourceClaims", "hostname")
 _POD_STATUS = ("phase", "reason", "message", "podIP", "conditions", "startTime", "resourceClaimStatuses")
 _CONTAINER = ("name", "image", "ports")
-_CONTAINER_STATUS = ("name", "ready", "restartCount", "started", "state", "lastState", "image")
+_CONTAINER_STATUS = (
+    "name",
+    "ready",
+    "restartCount",
+    "started",
+    "state",
+    "lastState",
+    "image",
+    "allocatedResourcesStatus",
+)
 _CONTAINER_LISTS = ("initContainerStatuses", "containerStatuses")
 
 
