@@ -81,7 +81,8 @@ class Testbed:
             if not containers:
                 raise TestbedError(f"there is no cluster {self.name!r}; run `phasewatt-testbed up --name {self.name}`")
             archives = images.ensure_archives(engine, images.select(names))
-            with step(f"load {', '.join(archive.image.name for archive in archives)} into {len(containers)} nodes"):
+            names = ", ".join(archive.image.name for archive in archives)
+            with step(f"load {names} into {len(containers)} nodes"):
                 return nodes.load(engine, containers, archives)
 
     def nodes(self) -> list[Node]:

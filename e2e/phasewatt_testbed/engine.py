@@ -57,7 +57,9 @@ class Engine:
         if self.name == "docker":
             self("save", "-o", archive, reference)
         else:
-            run(["buildah", "push", reference, f"oci-archive:{archive}:{reference}"], env=self.full_environment())
+            # zstd takes a third less processor time than the default gzip, here and again in every node.
+            target = ["--compression-format", "zstd", reference, f"oci-archive:{archive}:{reference}"]
+            run(["buildah", "push", *target], env=self.full_environment())
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,15 +26,10 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 30) -> None
 
 
 @pytest.fixture
-def sleeper(request: pytest.FixtureRequest) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(SLEEPER, start_new_session=True)
-
-    def end() -> None:
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(SLEEPER, start_new_session=True) as process:
+        yield process
         process.kill()
-        process.wait()
-
-    request.addfinalizer(end)
-    return process
 
 
 def test_recorded_child_of_a_killed_starter_is_ended(tmp_path: Path) -> None:
