@@ -72,7 +72,7 @@ def event_for(obj: Manifest, condition: Manifest, instance: str, now: datetime) 
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"namespace": metadata["namespace"], "generateName": f"{metadata['name'][:200]}."},
+        "metadata": {"namespace": metadata["namespace"], "generateName": f"{metadata['name'][:200]}-"},
         "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "reportingController": REPORTER,
         "reportingInstance": instance,

@@ -106,6 +106,8 @@ class Operator:
             settings=build_settings(children),
             clusterwide=not self._options.namespaces,
             namespaces=self._options.namespaces,
+            # Kopf's own default asks for the user's name, which a numeric user of a container does not have.
+            identity=socket.gethostname(),  # type: ignore[arg-type]
         )
         # Kopf takes the signals over, but it is not the one that knows how to stop.
         self._catch_signals()
