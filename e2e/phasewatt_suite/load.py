@@ -32,7 +32,7 @@ class Load:
         """Wait until more than `more_than` requests succeeded; return how many."""
 
         def look() -> int | None:
-            good = sum(record["status"] == 200 for record in self.records())
+            good = sum(not record["error"] for record in self.records())
             return good if good > more_than else None
 
         return until(f"more than {more_than} answered requests", look, timeout)
@@ -51,7 +51,7 @@ class Load:
 
 
 def failures(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [record for record in records if record["status"] != 200]
+    return [record for record in records if record["error"]]
 
 
 @contextmanager

@@ -29,14 +29,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Cluster:
-    """The cluster that KUBECONFIG names in PHASEWATT_KUBECONFIG, else the testbed's, brought up with fresh images."""
-    existing = os.environ.get("PHASEWATT_KUBECONFIG")
-    if not existing:
-        subprocess.run(["phasewatt-testbed", "up", "--name", NAME], check=True, cwd=REPO)
-        subprocess.run(["phasewatt-testbed", "load", "--name", NAME], check=True, cwd=REPO)
-    kubeconfig = Path(existing) if existing else ClusterPaths(NAME).kubeconfig
-    return Cluster(kubeconfig, binaries.ensure("kubectl"))
+def cluster() -> Iterator[Cluster]:
+    """The cluster that PHASEWATT_KUBECONFIG names, else one of the testbed's: brought up here, removed at the end.
+
+    PHASEWATT_KEEP=1 leaves it up, for a look around or for a faster next run.
+    """
+    if existing := os.environ.get("PHASEWATT_KUBECONFIG"):
+        yield Cluster(Path(existing), binaries.ensure("kubectl"))
+        return
+    try:
+        testbed("up")
+        testbed("load")
+        yield Cluster(ClusterPaths(NAME).kubeconfig, binaries.ensure("kubectl"))
+    finally:
+        if not os.environ.get("PHASEWATT_KEEP"):
+            testbed("down")
+
+
+def testbed(verb: str) -> None:
+    subprocess.run(["phasewatt-testbed", verb, "--name", NAME], check=True, cwd=REPO)
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ def router_errors(cluster: Cluster, http: Any, namespace: str, group: int) -> tu
 def crash(http: httpx.Client, namespace: str, pod: str) -> None:
     """End an engine's process as a crash does; it does not live to answer."""
     answer = http.post(f"/api/v1/namespaces/{namespace}/pods/{pod}:8000/proxy/sim/faults", json={"crash": True})
-    assert answer.status_code == 502, answer.text
+    assert answer.is_server_error, answer.text
 
 
 def test_scaling_groups_loses_no_request(cluster: Cluster, served: Serve) -> None:
@@ -65,7 +65,7 @@ def test_a_killed_engine_leaves_the_other_group_alone_and_heals(cluster: Cluster
     assert requests > 0
     assert errors == 0
     assert "decode-0" in told["message"]
-    assert any(record["status"] == 200 for record in records[-10:])
+    assert failures(records[-5:]) == []
 
 
 def test_changing_a_template_with_two_groups_loses_no_request(cluster: Cluster, served: Serve) -> None:
