@@ -41,7 +41,7 @@ async def one(session: aiohttp.ClientSession, number: int) -> dict[str, object]:
 
 
 def fault(status: int, text: str) -> str:
-    """What is wrong with an answer; empty for a whole one. An engine that drains answers 200 with `abort` and no text."""
+    """What is wrong with an answer, empty if nothing: an engine that drains answers 200 with `abort` and no text."""
     if status != 200:
         return text[:300]
     choice = json.loads(text)["choices"][0]
