@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -71,7 +73,11 @@ class Server:
             return
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*_dies_with_parent(), *self._argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*_dies_with_parent(), *self._argv],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         try:
             wait_until(self._settled, self._start_seconds, f"{self.name} does not answer")
@@ -90,6 +96,7 @@ class Server:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        _sweep(process.pid)
 
     def kill(self) -> None:
         """End it by SIGKILL, as a crash does."""
@@ -97,6 +104,7 @@ class Server:
         if process is not None:
             process.kill()
             process.wait()
+            _sweep(process.pid)
 
     def _settled(self) -> bool:
         if not self.running:
@@ -106,6 +114,12 @@ class Server:
     def _tail(self) -> str:
         with self.log.open(errors="replace") as lines:
             return "".join(deque(lines, LOG_TAIL_LINES))
+
+
+def _sweep(group: int) -> None:
+    # A server that is ended while it starts may leave children behind, as vLLM does with its engine process.
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
 
 
 def _dies_with_parent() -> list[str]:

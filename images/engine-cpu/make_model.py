@@ -58,7 +58,7 @@ CHAT_TEMPLATE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% 
 
 
 def corpus() -> Iterator[str]:
-    """Yields the descriptions of the locked packages: English text that needs no download and changes only with the lock."""
+    """Yields the descriptions of the locked packages: text that needs no download and changes only with the lock."""
     locked = [str(Path(torch.__file__).parents[1])]
     for distribution in sorted(metadata.distributions(path=locked), key=lambda d: d.name.lower()):
         yield distribution.metadata.get_payload()
@@ -97,7 +97,7 @@ def words(tokenizer: PreTrainedTokenizerFast) -> list[int]:
 
 
 def make_model(spoken: list[int]) -> LlamaForCausalLM:
-    """Draws the weights. The model speaks only the tokens in `spoken`: it never ends a text early, nor inside a character."""
+    """Draws the weights. The model speaks only the tokens in `spoken`: it ends no text early, no character halfway."""
     model = LlamaForCausalLM(CONFIG).eval()
     generator = torch.Generator().manual_seed(SEED)
     with torch.no_grad():
@@ -114,7 +114,7 @@ def assert_text_depends_on_every_block(model: LlamaForCausalLM, spoken: list[int
     """Checks that prompts which differ in one KV block only are continued by different texts, whichever block it is.
 
     Raises:
-        RuntimeError: two prompts have the same greedy continuation, so equal texts would prove nothing about the KV cache.
+        RuntimeError: two prompts are continued alike, so equal texts would prove nothing about the KV cache.
     """
     generator = torch.Generator().manual_seed(SEED)
     blocks, new_tokens = 4, 16

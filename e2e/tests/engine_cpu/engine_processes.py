@@ -101,7 +101,7 @@ def make_router(folder: Path, prefill: Engine, decode: Engine) -> tuple[Engine, 
 
 
 def prefill_then_decode(prefill: Engine, decode: Engine, prompt: list[int], **overrides: Any) -> httpx.Response:
-    """Both legs of a disaggregated request, as the router sends them; `overrides` spoil the parameters of the second."""
+    """Both legs of a disaggregated request, as the router sends them; `overrides` spoil what the second one is told."""
     first = prefill.complete(prompt, 1, kv_transfer_params=NO_KV)
     assert first.status_code == 200, f"{first.text}\n{prefill.log_tail()}"
     return decode.complete(prompt, kv_transfer_params=first.json()["kv_transfer_params"] | overrides)

@@ -107,9 +107,8 @@ def test_an_engine_without_a_connector_recomputes_in_silence(engines: Engines) -
     answer = prefill_then_decode(engines.prefill, engines.colocated, prompt)
     assert answer.status_code == 200
     colocated.expect(colocated.prompt_tokens_by_source, {"local_compute": 300})
-    assert "Got kv_transfer_params, but no KVConnector found" in engines.colocated.server.log.read_text(
-        errors="replace"
-    )
+    log = engines.colocated.server.log.read_text(errors="replace")
+    assert "Got kv_transfer_params, but no KVConnector found" in log
 
 
 def test_the_router_takes_a_request_through_both_engines(engines: Engines, router: Router) -> None:
