@@ -59,7 +59,7 @@ def ready(situation: Situation, problems: tuple[Problem, ...]) -> Check:
         return Check(
             "Ready", "False", "ScaledToZero", "spec.replicas is 0: no engine runs. Scale up to serve requests."
         )
-    serving = sum(state.router.ready for state in situation.wanted)
+    serving = sum(state.router.serving for state in situation.wanted)
     count = f"{serving} of {wanted} {'group serves' if wanted == 1 else 'groups serve'} requests."
     if all(situation.phase(state.index) is Phase.READY for state in situation.wanted):
         return Check("Ready", "True", "Serving", count)
@@ -114,7 +114,7 @@ def available(situation: Situation, role: Role) -> Check:
 
 def router_available(situation: Situation) -> Check:
     """Whether the endpoint takes requests: a router is ready while a prefill and a decode engine are healthy."""
-    serving = [state.index for state in situation.wanted if state.router.ready]
+    serving = [state.index for state in situation.wanted if state.router.serving]
     if serving:
         return Check("RouterAvailable", "True", "Serving", "The endpoint takes requests.")
     if not situation.wanted:

@@ -96,7 +96,7 @@ def _group(situation: Situation, state: GroupState) -> GroupStatus:
     pairing = situation.decisions.pairing
     return GroupStatus(
         index=state.index,
-        ready=state.router.ready,
+        ready=state.router.serving,
         phase=situation.phase(state.index).value,
         node=placed.nodes[0] if len(placed.nodes) == 1 else None,
         pairing_satisfied=placed.satisfies(pairing.value if pairing else None),

@@ -176,6 +176,13 @@ def test_engines_that_see_the_whole_claim_are_told_their_gpus(chat: Any, layout:
     assert chat.look().annotate == ()
 
 
+def test_an_engine_in_a_pod_of_its_own_is_told_only_its_own_gpus(chat: Any):
+    chat.change(security={"allowHostPID": True})
+    chat.serve()
+    told = {key for key in chat.pod("decode")["metadata"]["annotations"] if "/gpus." in key}
+    assert told == {"phasewatt.io/gpus.decode-0"}
+
+
 def test_a_shared_pod_reports_each_engine_by_its_container(chat: Any):
     chat.change(podLayout="SharedPod")
     chat.serve()

@@ -173,6 +173,24 @@ def test_scaling_down_goes_router_first_then_engines_then_claim():
     assert not worlds[1].claims
 
 
+def test_engines_of_a_surplus_group_stay_until_its_router_has_finished():
+    worlds = running(target(1))
+    (step,) = plan_worlds(worlds, {}, 1)
+    worlds[0].write(step, None)
+    assert [line(step) for step in plan_worlds(worlds, {}, 1)] == ["g0 Removing"]
+    worlds[0].router_pods.clear()
+    assert [line(step) for step in plan_worlds(worlds, {}, 1)] == ["g0 Removing -D -P"]
+
+
+def test_engines_of_a_changed_group_stay_until_its_router_has_finished():
+    worlds, wanted = running(target(1)), target(1, "b")
+    (step,) = plan_worlds(worlds, wanted, 1)
+    worlds[0].write(step, wanted[0])
+    (again,) = plan_worlds(worlds, wanted, 1)
+    assert again.phase is Phase.DRAINING
+    assert not again.engines
+
+
 def test_suspending_removes_every_group():
     worlds = running(target(2))
     lines(worlds, {})
