@@ -85,6 +85,13 @@ BINARIES: dict[str, Binary] = {
         duration="about 2 min from cold",
     ),
     "kubeconform": Binary(module="kubeconform", package="github.com/yannh/kubeconform/cmd/kubeconform"),
+    # Debian's package has every service discovery but the one for Kubernetes; this has that one alone.
+    "prometheus": Binary(
+        module="prometheus",
+        package="github.com/prometheus/prometheus/cmd/prometheus",
+        tags="remove_all_sd,enable_kubernetes_sd",
+        duration="about 4 min from cold",
+    ),
     "kwok": Binary(module="kwok", package="sigs.k8s.io/kwok/cmd/kwok", duration="about 2 min from cold"),
 }
 

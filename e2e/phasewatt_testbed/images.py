@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from phasewatt_testbed import debian
+from phasewatt_testbed import binaries, debian
 from phasewatt_testbed.digest import digest_of, files_under
 from phasewatt_testbed.engine import Engine, registry_answers
 from phasewatt_testbed.errors import TestbedError
-from phasewatt_testbed.paths import REPO, build_lock, cache_dir
+from phasewatt_testbed.paths import REPO, build_lock, cache_dir, scratch_dir
 from phasewatt_testbed.progress import step
 
 REGISTRY = "ghcr.io/phasewatt"
@@ -20,11 +21,15 @@ REGISTRY = "ghcr.io/phasewatt"
 
 @dataclass(frozen=True)
 class Image:
-    """One image: the folder of its Dockerfile, and what else of the repository its build reads."""
+    """One image: the folder of its Dockerfile, and what else of the repository its build reads.
+
+    One that carries `programs` of our own build is built in a context that holds only these.
+    """
 
     name: str
     folder: str
     sources: tuple[str, ...]
+    programs: tuple[str, ...] = ()
 
     @property
     def dockerfile(self) -> Path:
@@ -54,7 +59,7 @@ IMAGES = {
         Image("mock-gpu", "images/mock-gpu", (*_LOCK, "e2e/phasewatt_mockgpu")),
         Image("engine-cpu", "images/engine-cpu", ()),
         Image("router", "images/router", ()),
-        Image("prometheus", "e2e/images/prometheus", ()),
+        Image("prometheus", "e2e/images/prometheus", (), programs=("prometheus",)),
     )
 }
 
@@ -87,7 +92,8 @@ def key(image: Image, base: str) -> str:
     for source in image.sources:
         path = REPO / source
         files += files_under(path) if path.is_dir() else [path] if path.exists() else []
-    return digest_of([image.reference, base], files, REPO)
+    programs = [binaries.key(program) for program in image.programs]
+    return digest_of([image.reference, base, *programs], files, REPO)
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,7 @@ def _ensure_archive(engine: Engine, image: Image, base: str) -> Archive:
     path = home / f"{wanted}.tar"
     if not path.exists():
         with step(f"build image {image.name}", hint=f"{image.folder}/Dockerfile"):
-            engine.build(image.reference, image.dockerfile, REPO)
+            _build(engine, image)
             unfinished = path.with_suffix(".partial")
             unfinished.unlink(missing_ok=True)
             engine.save(image.reference, unfinished)
@@ -126,10 +132,20 @@ def _ensure_archive(engine: Engine, image: Image, base: str) -> Archive:
     return Archive(image, wanted, path)
 
 
+def _build(engine: Engine, image: Image) -> None:
+    if not image.programs:
+        engine.build(image.reference, image.dockerfile, REPO)
+        return
+    with tempfile.TemporaryDirectory(dir=scratch_dir(), prefix=f"{image.name}-") as scratch:
+        for program in image.programs:
+            (Path(scratch) / program).hardlink_to(binaries.ensure(program))
+        engine.build(image.reference, image.dockerfile, Path(scratch))
+
+
 def _prune(engine: Engine, home: Path, keep: Path) -> None:
     for old in home.glob("*.tar"):
         if re.fullmatch(r"[0-9a-f]+\.tar", old.name) and old != keep:
             old.unlink(missing_ok=True)
-    # A day keeps the layers that the next edit's build starts from; older ones belong to builds nobody will repeat.
+    # Long enough to keep the layers that the next edit's build starts from, short enough to keep the disk.
     if engine.name == "podman":
-        engine("image", "prune", "-f", "--filter", "until=24h")
+        engine("image", "prune", "-f", "--filter", "until=6h")
