@@ -15,8 +15,8 @@ NOTE_LIMIT = 1024
 ABNORMAL_WHEN_TRUE = frozenset({"Stalled"})
 """Conditions of which True is the bad news. Source: kstatus, "abnormal-true" conditions."""
 
-ROUTINE = frozenset({"Reconciling"})
-"""Conditions that every change flips twice: no news on their own."""
+ROUTINE = frozenset({"Reconciling", "PrefillAvailable", "DecodeAvailable", "EnginesAvailable", "RouterAvailable"})
+"""Conditions that are no news on their own: every change flips the first twice, and Ready sums the others up."""
 
 
 def conditions_of(status: Manifest) -> dict[str, Manifest]:

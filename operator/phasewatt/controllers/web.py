@@ -31,11 +31,18 @@ def _probe(check: Check) -> Callable[[web.Request], Awaitable[web.Response]]:
 
 @asynccontextmanager
 async def serving(app: web.Application, port: int) -> AsyncIterator[None]:
-    """Serve on all addresses while the context is open. Raises OSError where the port is taken."""
-    runner = web.AppRunner(app, access_log=None)
+    """Serve on all addresses while the context is open. Raises SystemExit where the port cannot be had."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        await web.TCPSite(runner, port=port, shutdown_timeout=1.0).start()
+        await _listen(runner, port)
         yield
     finally:
         await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, port: int) -> None:
+    try:
+        await web.TCPSite(runner, port=port).start()
+    except OSError as error:
+        raise SystemExit(f"cannot serve metrics and probes: {error.strerror}. Set another --http-port.") from None
