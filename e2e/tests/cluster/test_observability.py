@@ -32,5 +32,5 @@ def test_operator_router_and_engine_series_arrive(served: Serve, prometheus: Pro
     where = f'namespace="{chat.namespace}"'
     assert value(f'sum(vllm:prompt_tokens_by_source_total{{source="external_kv_transfer",{where}}})') > 0
     assert value(f"sum(vllm_router_pd_requests_total{{{where}}})") >= 4
-    assert value("sum(phasewatt_reconcile_duration_seconds_count)") > 0
+    assert value("sum(phasewatt_reconcile_seconds_count)") > 0
     assert value(f'count(up{{{where},role=~"prefill|decode|router"}} == 1)') == 3
