@@ -21,6 +21,9 @@ from phasewatt_testbed.existing import verify
 from phasewatt_testbed.nodes import Node
 from phasewatt_testbed.progress import say
 
+PLAIN_WIDTH = 140
+"""Columns of a table that goes to a file or a pipe."""
+
 
 class _Group(click.Group):
     """Prints our own errors as one message instead of a traceback."""
@@ -158,4 +161,5 @@ def _print_nodes(nodes: list[Node]) -> None:
     for node in nodes:
         role = "control-plane" if node.control_plane else "worker"
         table.add_row(node.name, "yes" if node.ready else "no", role, node.kubelet, node.runtime, str(node.gpus))
-    Console().print(table)
+    # Without a terminal rich would assume 80 columns and cut names short.
+    Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(table)

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 
 from filelock import Timeout
@@ -18,6 +19,9 @@ from phasewatt_testbed.errors import TestbedError
 from phasewatt_testbed.nodeimage import BUILD_CONTAINER
 from phasewatt_testbed.paths import ClusterPaths, build_lock, scratch_dir
 from phasewatt_testbed.shell import run
+
+CGROUPS = Path("/sys/fs/cgroup")
+"""One folder per hierarchy (cgroup v1); podman without systemd keeps its groups in the `libpod_parent` of each."""
 
 CLUSTER_LABEL = "io.x-k8s.kind.cluster"
 """kind's own label on node containers (kind pkg/cluster/internal/providers/podman/constants.go)."""
@@ -42,7 +46,10 @@ def remove_cluster(engine: Engine, cluster: str) -> list[str]:
     removed = ["an unfinished kind process"] if orphan.end_recorded(paths.kind_record) else []
     nodes = containers(engine, cluster)
     if nodes:
+        ids = engine("inspect", "--format", "{{.Id}}", *nodes).split()
         engine("rm", "-f", "-v", *nodes)
+        # podman forgets the groups of a node whose processes were killed.
+        remove_cgroups(group for each in ids for group in CGROUPS.glob(f"*/libpod_parent/libpod-{each}"))
     if engine.name == "podman" and (volumes := _volumes(engine, cluster)):
         engine("volume", "rm", "-f", *volumes)
         removed += [f"volume {name[:12]}" for name in volumes]
@@ -77,7 +84,7 @@ def sweep(engine: Engine) -> list[str]:
         removed += [f"mount {mount}" for mount in _unmount_all()]
         podman.forget_runtime_state()
         shutil.rmtree(scratch_dir(), ignore_errors=True)
-        return removed + [f"cgroup {path}" for path in remove_empty_cgroups(Path("/sys/fs/cgroup"))]
+        return removed + [f"cgroup {path}" for path in remove_cgroups(CGROUPS.glob("*/libpod_parent"))]
 
 
 def _end_helpers() -> list[int]:
@@ -111,13 +118,19 @@ def _unmount_all() -> list[str]:
     return mounts
 
 
-def remove_empty_cgroups(root: Path) -> list[Path]:
-    """Remove `libpod_parent`, podman's cgroup without systemd, from the hierarchies under `root` where it is unused."""
+def remove_cgroups(groups: Iterable[Path]) -> list[Path]:
+    """Remove cgroups with all below them, except those that a living process is in; returns what was removed."""
     removed = []
-    for parent in [*root.glob("*/libpod_parent"), *root.glob("libpod_parent")]:
-        folders = sorted((p for p in parent.rglob("*") if p.is_dir()), key=lambda p: len(p.parts), reverse=True)
-        with contextlib.suppress(OSError):  # busy: another podman of this machine uses it
-            for folder in [*folders, parent]:
-                folder.rmdir()
-            removed.append(parent)
+    for group in groups:
+        below = sorted((p for p in group.rglob("*") if p.is_dir()), key=lambda p: len(p.parts), reverse=True)
+        # Another podman of this machine may share the group; then not even an empty one of its containers may go.
+        if not any(_has_processes(each) for each in [*below, group]):
+            for each in [*below, group]:
+                each.rmdir()
+            removed.append(group)
     return removed
+
+
+def _has_processes(group: Path) -> bool:
+    listing = group / "cgroup.procs"
+    return listing.exists() and bool(listing.read_text().strip())

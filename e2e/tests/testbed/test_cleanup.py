@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from phasewatt_testbed import orphan
 from phasewatt_testbed.errors import TestbedError
-from phasewatt_testbed.teardown import our_mounts, remove_empty_cgroups
+from phasewatt_testbed.teardown import our_mounts, remove_cgroups
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(600)"]
 
@@ -95,15 +95,15 @@ def test_only_mounts_below_our_folders_deepest_first() -> None:
 def test_cgroups_of_podman_go_and_others_stay(tmp_path: Path) -> None:
     for name in ("cpu/libpod_parent/libpod-1/kubelet", "unified/libpod_parent", "cpu/docker/1"):
         (tmp_path / name).mkdir(parents=True)
-    removed = remove_empty_cgroups(tmp_path)
+    removed = remove_cgroups(tmp_path.glob("*/libpod_parent"))
     assert sorted(removed) == [tmp_path / "cpu/libpod_parent", tmp_path / "unified/libpod_parent"]
     assert not (tmp_path / "cpu/libpod_parent").exists()
     assert (tmp_path / "cpu/docker/1").is_dir()
 
 
-def test_a_cgroup_in_use_stays_whole_above_the_used_one(tmp_path: Path) -> None:
-    busy = tmp_path / "cpu/libpod_parent/libpod-1"
-    busy.mkdir(parents=True)
-    (busy / "in-use").write_text("a file stands for what makes rmdir fail")
-    assert remove_empty_cgroups(tmp_path) == []
-    assert busy.is_dir()
+def test_cgroups_of_a_living_container_stay_whole(tmp_path: Path) -> None:
+    busy, empty = tmp_path / "cpu/libpod_parent/libpod-1", tmp_path / "cpu/libpod_parent/libpod-1/kubelet/pod"
+    empty.mkdir(parents=True)
+    (busy / "cgroup.procs").write_text("4711\n")
+    assert remove_cgroups([busy.parent]) == []
+    assert empty.is_dir()

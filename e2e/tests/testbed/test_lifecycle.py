@@ -64,6 +64,11 @@ def processes_of(engine: Engine) -> list[int]:
     return sorted(found)
 
 
+def cgroups_of(engine: Engine) -> list[Path]:
+    ids = [engine("inspect", "--format", "{{.Id}}", name).strip() for name in teardown.containers(engine, NAME)]
+    return [group for each in ids for group in teardown.CGROUPS.glob(f"**/*{each}*") if group.is_dir()]
+
+
 def left_behind(engine: Engine) -> list[str]:
     """Whatever still carries the cluster's name: containers, volumes, networks, processes, mounts, files."""
     left = teardown.containers(engine, NAME)
@@ -94,7 +99,7 @@ def test_up_twice_then_killed_then_up_then_down(engine: Engine) -> None:
     assert "kind create" not in up(), "a working cluster must be left as it is"
     assert containers_started(engine) == created
 
-    pids = processes_of(engine)
+    pids, killed_groups = processes_of(engine), cgroups_of(engine)
     assert pids
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):  # ended with the init of its namespace
@@ -103,10 +108,11 @@ def test_up_twice_then_killed_then_up_then_down(engine: Engine) -> None:
     nodes = kubectl(ClusterPaths(NAME).kubeconfig, "get", "nodes", "-o", "name").split()
     assert len(nodes) == 2
 
-    pids = processes_of(engine)
+    pids, groups = processes_of(engine), cgroups_of(engine)
     command_line("down")
     assert left_behind(engine) == []
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    assert not [group for group in killed_groups + groups if group.exists()]
     assert "there was no cluster" in command_line("down")
 
 
