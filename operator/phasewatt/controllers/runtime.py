@@ -96,6 +96,8 @@ class Operator:
                 task.cancel()
             await asyncio.wait([working], timeout=GRACE)
             working.cancel()
+            # Kopf leaves its watch generators to the loop, which complains about them while it closes.
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
     async def _watch(self, waker: Waker, resyncer: Resyncer, children: tuple[Resource, ...], *, slices: bool) -> None:
         """Watch until the watcher gives up."""
