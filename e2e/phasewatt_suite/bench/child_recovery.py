@@ -1,6 +1,6 @@
 """How long a deleted child stays away: the operator as a process on a real API server (no nodes, no other controllers).
 
-    uv run python e2e/bench/child_recovery.py --deletions 200
+    make bench-recovery
 
 Prints percentiles of the time from the API server's news of the deletion to its news of the new child, and of the time
 from sending the DELETE to the new child. Both are seen by a watcher of the benchmark's own.
@@ -24,11 +24,12 @@ from typing import Any
 import click
 import httpx
 from phasewatt_testbed.bare import BareControlPlane
+from phasewatt_testbed.paths import REPO
 from phasewatt_testbed.processes import Server, answers, free_ports, wait_until
 from rich.console import Console
 from rich.table import Table
 
-CRDS = Path(__file__).parents[2] / "crds"
+CRDS = REPO / "crds"
 KINDS = {"Deployment": "/apis/apps/v1", "Service": "/api/v1", "ResourceClaim": "/apis/resource.k8s.io/v1"}
 PATIENCE = 60.0
 """Seconds until a child that does not come back ends the benchmark."""
