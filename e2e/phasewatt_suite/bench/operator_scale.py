@@ -187,7 +187,8 @@ def bench(folder: Path, objects: int) -> dict[str, float]:
         kwok = [ensure("kwok"), f"--kubeconfig={plane.kubeconfig}", "--manage-all-nodes=true"]
         kwok += [f"--server-address=127.0.0.1:{kwok_port}", "--node-lease-duration-seconds=200"]
         operator = [sys.executable, "-m", "phasewatt.controllers.main", f"--kubeconfig={plane.kubeconfig}"]
-        operator += [f"--http-port={operator_port}", "--scrape-interval=0", "--log-level=warning"]
+        operator += ["--engine-image=engine:1", "--router-image=router:1", "--scrape-interval=0"]
+        operator += [f"--http-port={operator_port}", "--log-level=warning"]
         with running("kwok", kwok, folder, f"http://127.0.0.1:{kwok_port}/healthz"):
             fake_nodes(plane, count=objects * 3 // PODS_PER_NODE + 2)
             with running("operator", operator, folder, f"http://127.0.0.1:{operator_port}/healthz") as server:
