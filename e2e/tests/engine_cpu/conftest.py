@@ -32,13 +32,14 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
         colocated=make_engine("colocated", environment, folder, None),
     )
     servers = [engine.server for engine in (started.prefill, started.decode, started.colocated)]
-    try:
-        with ThreadPoolExecutor(len(servers)) as pool:
+    # A server dies with the thread that started it (PR_SET_PDEATHSIG), so the threads live as long as the servers.
+    with ThreadPoolExecutor(len(servers)) as pool:
+        try:
             list(pool.map(lambda server: server.start(), servers))
-        yield started
-    finally:
-        for server in servers:
-            server.stop()
+            yield started
+        finally:
+            for server in servers:
+                server.stop()
 
 
 @dataclass(frozen=True)
