@@ -26,7 +26,10 @@ from phasewatt.plan.types import Settings
 @click.option("--workers", type=click.IntRange(1, 64), default=8, help="Objects that are worked on at once.")
 @click.option("--resync", type=click.FloatRange(1.0), default=600.0, help="Seconds between two LISTs of everything.")
 @click.option(
-    "--scrape-interval", type=click.FloatRange(0.5), default=15.0, help="Seconds between scrapes of an engine."
+    "--scrape-interval",
+    type=click.FloatRange(0),
+    default=15.0,
+    help="Seconds between scrapes of an engine. 0: never, and KVTransferVerified stays Unknown.",
 )
 @click.option("--log-format", type=click.Choice(["json", "text"]), default="json")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")

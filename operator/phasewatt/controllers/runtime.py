@@ -33,6 +33,9 @@ from phasewatt.kube.port import CLAIM, OBJECT, SLICE, Api, Resource
 SETTLING_RESYNC = 15.0
 """Seconds from a start of the watcher to a resync: what is deleted between our LIST and its own shows in neither."""
 
+STEADY = 60.0
+"""Seconds that a watcher has to run for its end not to count as a failure to start."""
+
 GRACE = 4.0
 """Seconds for the passes in hand to end after SIGTERM."""
 
@@ -54,6 +57,7 @@ class Operator:
         self._metrics = metrics
         self._login = login
         self._stop = asyncio.Event()
+        self._watch_failures = 0
 
     async def run(self) -> None:
         """Work until SIGTERM or SIGINT, then finish the passes in hand."""
@@ -74,7 +78,7 @@ class Operator:
         workers = Workers(queue, reconciler, metrics, options.workers)
         waker = Waker(cache, memory, queue, metrics)
         watch = functools.partial(self._watch, waker, resyncer, children, slices=slices is not None)
-        vitals = functools.partial(_vitals, workers, queue, resyncer, waker, options)
+        vitals = functools.partial(self._vitals, workers, queue, resyncer, waker)
         app = build_app(metrics.registry, lambda: unhealthy(*vitals()), lambda: unready(vitals()[0]))
         async with serving(app, options.http_port):
             await self._supervise(workers, resyncer, scraper, watch)
@@ -87,8 +91,9 @@ class Operator:
             background = [group.create_task(resyncer.run(), name="resync")]
             await _first(resyncer.synced.wait(), self._stop.wait())
             working = group.create_task(workers.run(), name="workers")
-            background.append(group.create_task(scraper.run(), name="scraper"))
-            background.append(group.create_task(_forever(watch), name="watcher"))
+            if self._options.scrape_interval:
+                background.append(group.create_task(scraper.run(), name="scraper"))
+            background.append(group.create_task(self._keep_watching(watch), name="watcher"))
             await self._stop.wait()
             log.info("stopping: finishing the passes in hand")
             workers.stop()
@@ -114,6 +119,34 @@ class Operator:
         # Kopf takes the signals over, but it is not the one that knows how to stop.
         self._catch_signals()
         await kopf.run_tasks(tasks, ignored=ours)
+
+    async def _keep_watching(self, watch: Callable[[], Awaitable[None]]) -> None:
+        """Start the watcher anew whenever it ends: an API server that is away for long must not end the operator."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            started = clock()
+            try:
+                await watch()
+                log.warning("the watcher ended, starting it anew")
+            except Exception:
+                log.exception("the watcher failed, starting it anew")
+            self._watch_failures = self._watch_failures + 1 if clock() - started < STEADY else 0
+            await asyncio.sleep(random.uniform(0.5, 5.0))  # noqa: S311
+
+    def _vitals(
+        self, workers: Workers, queue: WorkQueue[Key], resyncer: Resyncer, waker: Waker
+    ) -> tuple[Vitals, float]:
+        """Signs of life and the time of asking, in seconds of the loop."""
+        signs = None if resyncer.last is None else max(resyncer.last, waker.last_event)
+        vitals = Vitals(
+            workers=self._options.workers,
+            alive=workers.alive,
+            oldest=queue.oldest(),
+            resync=self._options.resync,
+            last_sign=signs,
+            watch_failures=self._watch_failures,
+        )
+        return vitals, asyncio.get_running_loop().time()
 
     def _catch_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -155,30 +188,8 @@ class Operator:
                 await asyncio.sleep(random.uniform(0.2, 2.0))  # noqa: S311
 
 
-async def _forever(watch: Callable[[], Awaitable[None]]) -> None:
-    """Start the watcher anew whenever it ends: an API server that is away for long must not end the operator."""
-    while True:
-        try:
-            await watch()
-            log.warning("the watcher ended, starting it anew")
-        except Exception:
-            log.exception("the watcher failed, starting it anew")
-        await asyncio.sleep(random.uniform(0.5, 5.0))  # noqa: S311
-
-
 async def _first(*waits: Awaitable[object]) -> None:
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
         task.cancel()
-
-
-def _vitals(
-    workers: Workers, queue: WorkQueue[Key], resyncer: Resyncer, waker: Waker, options: Options
-) -> tuple[Vitals, float]:
-    """Signs of life and the time of asking, in seconds of the loop."""
-    signs = None if resyncer.last is None else max(resyncer.last, waker.last_event)
-    vitals = Vitals(
-        workers=options.workers, alive=workers.alive, oldest=queue.oldest(), resync=options.resync, last_sign=signs
-    )
-    return vitals, asyncio.get_running_loop().time()
