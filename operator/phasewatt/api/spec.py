@@ -120,7 +120,9 @@ class SecuritySpec(Base):
 
 class RouterSpec(Base):
     image: Image | None = Field(
-        None, description="image of the router. Absent: the operator's default (chart value router.image)."
+        None,
+        description="image of the router, whose entrypoint starts vllm-router. Absent: the operator's default (chart "
+        "value router.image).",
     )
     replicas: int = Field(1, ge=1, le=8, description="replicas is the number of router pods of each group. Default: 1.")
     policy: RouterPolicy = Field(

@@ -65,7 +65,8 @@ def _container(owner: Owner, spec: Spec, decisions: Decisions, settings: Setting
         "name": "router",
         "image": spec.router.image or settings.router_image,
         "imagePullPolicy": settings.image_pull_policy,
-        "command": ["vllm-router"],
+        # The image's entrypoint stays: its init passes on the SIGTERM that vllm-router, as process 1, ignores while it
+        # waits for its engines.
         "args": _args(owner, spec, decisions, group),
         "ports": [
             {"name": "http", "containerPort": names.ROUTER_PORT, "protocol": "TCP"},
@@ -104,6 +105,7 @@ def _args(owner: Owner, spec: Spec, decisions: Decisions, group: int) -> list[st
         *("--prometheus-host", "0.0.0.0", "--prometheus-port", str(names.ROUTER_METRICS_PORT)),  # noqa: S104
         *("--worker-startup-timeout-secs", str(START_SECONDS), "--worker-startup-check-interval", "1"),
         *("--health-check-interval-secs", "2", "--health-failure-threshold", "2"),
+        *("--health-success-threshold", "1"),
         *spec.router.args,
     ]
 

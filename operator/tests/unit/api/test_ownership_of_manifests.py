@@ -23,7 +23,7 @@ USERS_ENV = {
 
 USERS_ROUTER_ARGS = {
     *("--worker-startup-timeout-secs", "--worker-startup-check-interval", "--health-check-interval-secs"),
-    *("--health-failure-threshold", "--disable-retries"),
+    *("--health-failure-threshold", "--health-success-threshold", "--disable-retries"),
 }
 
 ROLE = {"maxNumSeqs": 8, "maxBatchedTokens": 512}
