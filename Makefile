@@ -5,13 +5,15 @@ SHELL := /bin/bash
 NAME ?= phasewatt
 ENGINE ?= cpu
 OBJECTS ?= 1000
+# Test processes. Most end-to-end tests wait more than they compute.
+WORKERS ?= 3
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/phasewatt
 UV_VERSION := 0.13.8
 # uv from PATH, else one of our own in the cache folder.
 UV := $(or $(shell command -v uv 2>/dev/null),$(CACHE)/uv/bin/uv)
 export PATH := $(CACHE)/uv/bin:$(PATH)
 
-.PHONY: help setup demo test check lint bench-operator bench-recovery testbed-up testbed-down testbed-status images
+.PHONY: help setup prepare demo test check lint bench-operator bench-recovery testbed-up testbed-down testbed-status images
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -26,8 +28,11 @@ setup: | $(UV) ## make the Python environment from the lock (and get uv where it
 demo: setup ## from nothing to tokens out of a prefill and a decode engine (ENGINE=cpu: real vLLM, ENGINE=sim: simulated)
 	$(UV) run python -m phasewatt_suite.demo --engine $(ENGINE) --name $(NAME)
 
-test: lint ## everything: checks, unit, property, golden, chart, integration, end-to-end on a cluster of its own
-	$(UV) run pytest
+test: lint prepare ## everything: checks, unit, property, golden, chart, integration, end-to-end on a cluster of its own
+	$(UV) run pytest --numprocesses=$(WORKERS) --dist=loadgroup
+
+prepare: setup ## make what takes long the first time: cluster programs, images, the real engine's environment
+	$(UV) run phasewatt-testbed prepare
 
 check: lint ## the fast inner loop: checks and the tests that need neither a cluster nor an API server
 	$(UV) run pytest -q -m "not integration and not e2e" operator/tests

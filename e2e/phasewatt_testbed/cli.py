@@ -19,6 +19,7 @@ from phasewatt_testbed.enginefolder import ensure_engine_environment
 from phasewatt_testbed.errors import TestbedError
 from phasewatt_testbed.existing import verify
 from phasewatt_testbed.nodes import Node
+from phasewatt_testbed.prepare import prepare
 from phasewatt_testbed.progress import say
 
 PLAIN_WIDTH = 140
@@ -46,6 +47,14 @@ def _name(command: Callable[..., None]) -> Callable[..., None]:
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """A real Kubernetes cluster on one machine, whose only fake is the GPU."""
+
+
+@main.command(name="prepare")
+def prepare_all() -> None:
+    """Make all that takes long (programs, node image, engine environment, images), without a cluster."""
+    start = time.monotonic()
+    prepare()
+    say(f"[green]all is made[/] after {time.monotonic() - start:.1f} s")
 
 
 @main.command()
