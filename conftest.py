@@ -20,6 +20,7 @@ TOGETHER = {
 """What shares something dear (a cluster, engines, a control plane) and so runs in one test process, longest first."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the long groups first, so that the short tests fill the other processes meanwhile."""
     ranks = {item: len(TOGETHER) for item in items}
