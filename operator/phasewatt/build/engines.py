@@ -47,6 +47,8 @@ def _deployment(
         "kind": "Deployment",
         "metadata": metadata(owner, name, own_labels),
         "spec": {
+            # Ours to say: a paused Deployment would bring the old revision back for ever.
+            "paused": False,
             "replicas": 1,
             "revisionHistoryLimit": 1,
             "progressDeadlineSeconds": START_SECONDS + 600,

@@ -50,6 +50,7 @@ def router_deployment(owner: Owner, spec: Spec, decisions: Decisions, settings: 
         "kind": "Deployment",
         "metadata": metadata(owner, name, own_labels),
         "spec": {
+            "paused": False,
             "replicas": spec.router.replicas,
             "revisionHistoryLimit": 1,
             "progressDeadlineSeconds": START_SECONDS + 600,

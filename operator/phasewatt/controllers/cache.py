@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping
 from enum import IntEnum
 
-from phasewatt.controllers.keys import MANAGED, Key, children_of, controller_uid, owner_key
+from phasewatt.controllers.keys import MANAGED, Key, children_of, owner_key
 from phasewatt.controllers.slim import Frozen, freeze, version_of
 from phasewatt.kube.port import CLAIM, DEPLOYMENT, OBJECT, POD, SERVICE, Api, Manifest, Resource
 from phasewatt.plan.types import Ref
@@ -142,11 +142,6 @@ class Cache:
             return Change.NONE
         del slot[ref]
         return Change.SHAPE
-
-
-def controlled_by(children: Mapping[Ref, Manifest], uid: str) -> dict[Ref, Manifest]:
-    """Those children whose controller is the object of that uid."""
-    return {ref: child for ref, child in children.items() if controller_uid(child) == uid}
 
 
 def _self_ref(key: Key) -> Ref:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from phasewatt.controllers.cache import Cache, controlled_by
+from phasewatt.controllers.cache import Cache
 from phasewatt.controllers.drift import HASH_ANNOTATION, Difference, differences, stamped
-from phasewatt.controllers.keys import Key, controller_uid, owner_key
-from phasewatt.controllers.reports import stalled, struggling
+from phasewatt.controllers.keys import Key, belongs_to_predecessor, controller_uid, owner_key
+from phasewatt.controllers.reports import stalled, struggling, waiting
 from phasewatt.controllers.status_writer import StatusWriter
 from phasewatt.kube.errors import ConflictError, DeniedError, NotFoundError, TerminalError
 from phasewatt.kube.port import POD, RESOURCES, Api, Manifest
 from phasewatt.plan.types import Inventory, KVTraffic, Observed, Outcome, PodAnnotations, Ref, Settings
+
+log = logging.getLogger(__name__)
 
 Decide = Callable[[Observed, Settings], Outcome]
 
@@ -83,7 +86,8 @@ class Reconciler:
         if "deletionTimestamp" in obj["metadata"]:
             return Result(Verdict.GONE)
         children = self._cache.children(key)
-        if _has_strangers(children, obj):
+        if leftovers := [(ref, child) for ref, child in children.items() if belongs_to_predecessor(child, obj)]:
+            await self._status.write(key, obj, _waiting_for(leftovers, obj))
             return Result(Verdict.WAITING, COLLECTION_POLL)
         outcome = self._look(key, obj, children)
         if outcome.delete and await self._cache.refresh(key):
@@ -121,16 +125,26 @@ class Reconciler:
         )
 
     async def _act(self, key: Key, obj: Manifest, children: Mapping[Ref, Manifest], outcome: Outcome) -> bool:
-        """Do what was decided; whether something is still on its way out and must be looked at again."""
+        """Do what was decided; whether something is still on its way out and must be looked at again.
+
+        What one manifest is refused for stops neither the others nor the deletions: those may be what heals it.
+        """
         unfinished = False
+        refusals: list[TerminalError] = []
         for manifest in outcome.apply:
-            unfinished |= await self._apply(key, obj, children, manifest)
-        mine = controlled_by(children, obj["metadata"]["uid"])
+            try:
+                unfinished |= await self._apply(key, obj, children, manifest)
+            except TerminalError as error:
+                log.warning("%s: %s %s: %s", key, manifest["kind"], manifest["metadata"]["name"], error)
+                refusals.append(error)
         for ref in outcome.delete:
-            if ref in mine and "deletionTimestamp" not in mine[ref]["metadata"]:
-                await self._delete(key, ref, mine[ref])
+            live = children.get(ref)
+            if live and _is_ours(live, obj) and "deletionTimestamp" not in live["metadata"]:
+                await self._delete(key, ref, live)
         for pins in outcome.annotate:
             await self._annotate(key, pins)
+        if refusals:
+            raise refusals[0]
         return unfinished
 
     async def _apply(self, key: Key, obj: Manifest, children: Mapping[Ref, Manifest], manifest: Manifest) -> bool:
@@ -195,18 +209,24 @@ class Reconciler:
         self._traffic.forget(key)
 
 
-def _has_strangers(children: Mapping[Ref, Manifest], obj: Manifest) -> bool:
-    """Whether children of an earlier object of this name still wait for the garbage collector."""
-    mine = (None, obj["metadata"]["uid"])
-    return any(controller_uid(child) not in mine for child in children.values())
+def _waiting_for(leftovers: list[tuple[Ref, Manifest]], obj: Manifest) -> Manifest:
+    ref, child = leftovers[0]
+    holders = child["metadata"].get("finalizers", [])
+    held = f" (held by finalizer {', '.join(holders)})" if holders else ""
+    message = f"{ref.kind} {ref.name} of an earlier object of this name is still being deleted{held}."
+    generation = obj["metadata"].get("generation", 0)
+    return waiting(obj.get("status", {}), "WaitingForDeletion", message, generation)
+
+
+def _is_ours(live: Manifest, obj: Manifest) -> bool:
+    """Whether this object controls a child, or nobody does and its labels name this object: it was orphaned."""
+    owner, name = controller_uid(live), obj["metadata"]["name"]
+    orphaned = owner is None and owner_key(live) == Key(obj["metadata"]["namespace"], name)
+    return orphaned or owner == obj["metadata"]["uid"]
 
 
 def _refuse_foreign(live: Manifest, ref: Ref, obj: Manifest) -> None:
-    owner, name = controller_uid(live), obj["metadata"]["name"]
-    ours = owner == obj["metadata"]["uid"] or (
-        owner is None and owner_key(live) == Key(obj["metadata"]["namespace"], name)
-    )
-    if not ours:
+    if not _is_ours(live, obj):
         raise NameTakenError(
             f"{ref.kind} {ref.name} exists and does not belong to this object. "
             "Delete it, or give this object another name."

@@ -55,6 +55,9 @@ def with_condition(status: Manifest, condition: Manifest) -> Manifest:
 def stalled(status: Manifest, reason: str, message: str, generation: int) -> Manifest:
     """The status of an object that only a change by a human gets going again."""
     halted = {"status": "False", "reason": reason, "message": message, "observedGeneration": generation}
+    present = conditions_of(status).get("Ready", {}).get("message", "")
+    # Never Ready beside Stalled: what still serves is told in the message.
+    status = with_condition(status, {"type": "Ready", **halted, "message": f"{message} {present}".strip()})
     status = with_condition(status, {"type": "Reconciling", **halted})
     return with_condition(status, {"type": "Stalled", **halted, "status": "True"})
 
@@ -63,6 +66,13 @@ def struggling(status: Manifest, reason: str, message: str, generation: int) -> 
     """The status of an object whose pass failed and is tried again."""
     trying = {"status": "True", "reason": reason, "message": message, "observedGeneration": generation}
     return with_condition(status, {"type": "Reconciling", **trying})
+
+
+def waiting(status: Manifest, reason: str, message: str, generation: int) -> Manifest:
+    """The status of an object that can do nothing yet."""
+    unready = {"status": "False", "reason": reason, "message": message, "observedGeneration": generation}
+    status = with_condition({**status, "observedGeneration": generation}, {"type": "Ready", **unready})
+    return with_condition(status, {"type": "Reconciling", **unready, "status": "True"})
 
 
 def event_for(obj: Manifest, condition: Manifest, instance: str, now: datetime) -> Manifest:

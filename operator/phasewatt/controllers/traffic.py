@@ -106,7 +106,7 @@ class TrafficScraper:
         try:
             async with session.get(target.url) as response:
                 response.raise_for_status()
-                text = (await response.content.read(RESPONSE_LIMIT)).decode(errors="replace")
+                text = await read_text(response.content)
             reading = read_counters(text)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             self._metrics.scrapes.labels("failed").inc()
@@ -155,6 +155,19 @@ def targets_of(key: Key, pod: Manifest) -> Iterator[Target]:
                 address = f"[{status['podIP']}]" if ":" in status["podIP"] else status["podIP"]
                 url = f"http://{address}:{port['containerPort']}/metrics"
                 yield Target(key, metadata["name"], metadata["uid"], container["name"], url)
+
+
+async def read_text(content: aiohttp.StreamReader) -> str:
+    """The whole body. A part of it would look like counters that started anew.
+
+    Raises ValueError where it is longer than RESPONSE_LIMIT.
+    """
+    body = bytearray()
+    async for chunk in content.iter_chunked(2**16):
+        body += chunk
+        if len(body) > RESPONSE_LIMIT:
+            raise ValueError(f"more than {RESPONSE_LIMIT} bytes of metrics")
+    return body.decode(errors="replace")
 
 
 def _id(target: Target) -> tuple[str, str, str]:

@@ -53,12 +53,13 @@ def checks(situation: Situation) -> tuple[Check, ...]:
 def ready(situation: Situation, problems: tuple[Problem, ...]) -> Check:
     """True when every wanted group serves at the wanted revision."""
     wanted = len(situation.wanted)
+    stopping = bool(situation.steps)
     if situation.spec.suspend:
-        return Check("Ready", "False", "Suspended", "spec.suspend is true: no engine runs, and the GPUs are free.")
+        rest = "engines finish their requests and stop." if stopping else "no engine runs, and the GPUs are free."
+        return Check("Ready", "False", "Suspended", f"spec.suspend is true: {rest}")
     if wanted == 0:
-        return Check(
-            "Ready", "False", "ScaledToZero", "spec.replicas is 0: no engine runs. Scale up to serve requests."
-        )
+        rest = "engines finish their requests and stop." if stopping else "no engine runs."
+        return Check("Ready", "False", "ScaledToZero", f"spec.replicas is 0: {rest} Scale up to serve requests.")
     serving = sum(state.router.serving for state in situation.wanted)
     count = f"{serving} of {wanted} {'group serves' if wanted == 1 else 'groups serve'} requests."
     if all(situation.phase(state.index) is Phase.READY for state in situation.wanted):

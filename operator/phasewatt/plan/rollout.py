@@ -168,7 +168,10 @@ def _converge(group: GroupState) -> GroupStep:
     """Nothing of another revision is left to change: bring everything up, the router last if it was drained."""
     router = group.router
     engines = {
-        e.name: 1 if group.settled else e.replicas for e in group.engines if e.wanted and (e.live or group.settled)
+        # A pod of another revision below a Deployment of the wanted one goes only when the Deployment lets it go.
+        e.name: 1 if group.settled else 0 if e.stale_pods else e.replicas
+        for e in group.engines
+        if e.wanted and (e.live or group.settled)
     }
     drained = router.exists and router.replicas == 0
     may_serve = group.settled and (group.engines_ready if drained else True)

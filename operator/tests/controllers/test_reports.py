@@ -35,10 +35,17 @@ def test_a_stall_ends_reconciling_and_keeps_other_conditions() -> None:
     status = stalled(struggling(PROGRESSING, "InternalError", "oops", 1), "Invalid", "because", 3)
     found = {c["type"]: (c["status"], c["reason"]) for c in status["conditions"]}
     assert found == {
-        "Ready": ("False", "Progressing"),
+        "Ready": ("False", "Invalid"),
         "Reconciling": ("False", "Invalid"),
         "Stalled": ("True", "Invalid"),
     }
+
+
+def test_what_serves_beside_a_stall_is_told_and_not_called_ready() -> None:
+    serving = {"conditions": [condition("Ready", True, "Serving", "1 of 1 group serves requests.")]}
+    ready = next(c for c in stalled(serving, "NameTaken", "A name is taken.", 2)["conditions"] if c["type"] == "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "NameTaken")
+    assert ready["message"] == "A name is taken. 1 of 1 group serves requests."
 
 
 def test_an_event_names_its_object_and_warns_of_bad_news() -> None:

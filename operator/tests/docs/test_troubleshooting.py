@@ -14,7 +14,7 @@ SOURCES = [
     *(REPO / "operator" / "phasewatt" / "plan").glob("*.py"),
     *(REPO / "operator" / "phasewatt" / "controllers").glob("*.py"),
 ]
-MAKERS = {"Check", "Verdict", "Problem", "Refusal", "stalled", "struggling"}
+MAKERS = {"Check", "Verdict", "Problem", "Refusal", "stalled", "struggling", "waiting"}
 WORD = re.compile(r"[A-Z][A-Za-z]+")
 CONDITIONS = {
     "Ready",

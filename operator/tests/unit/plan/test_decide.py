@@ -118,11 +118,14 @@ def test_a_change_of_gpus_names_a_new_claim_and_drops_the_old_one(chat: Any):
 def test_suspend_removes_everything_but_the_services(chat: Any):
     chat.serve()
     chat.change(suspend=True)
+    chat.look()
+    assert "finish their requests" in chat.condition("Ready")["message"]
     for _ in range(4):
         chat.look()
         chat.create_pods()
     assert {ref.kind for ref in chat.children} == {"Service"}
     assert chat.condition("Ready")["reason"] == "Suspended"
+    assert "GPUs are free" in chat.condition("Ready")["message"]
     assert chat.condition("Reconciling")["status"] == "False"
 
 
