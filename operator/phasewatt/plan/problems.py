@@ -129,6 +129,13 @@ _ADVICE = (
 )
 
 
+_SCHEDULER_TAIL = r",?\s*((no new claims to deallocate|still not schedulable),?\s*)*(preemption: .*)?$"
+"""What the scheduler tells of its own next steps, which nobody can act on."""
+
+_ALLOCATING = "is in the process of being allocated"
+"""A claim that another pod of the group has just asked for: over in a moment."""
+
+
 def _advice(line: str) -> str | None:
     return next((advice for pattern, advice in _ADVICE if re.search(pattern, line, re.IGNORECASE)), None)
 
@@ -138,7 +145,9 @@ def _unschedulable(status: Manifest, child: str) -> Problem | None:
     scheduled = next((c for c in conditions if c["type"] == "PodScheduled" and c["status"] == "False"), None)
     if scheduled is None or scheduled.get("reason") != "Unschedulable":
         return None
-    text = re.sub(r"\s*preemption: .*$", "", scheduled.get("message", ""))
+    text = re.sub(_SCHEDULER_TAIL, "", scheduled.get("message", ""))
+    if _ALLOCATING in text:
+        return None
     if "persistentvolumeclaim" in text and "not found" in text:
         return Problem(
             "VolumeClaimMissing",

@@ -157,3 +157,17 @@ def test_the_worst_comes_first_and_the_others_are_counted(chat: Any):
 )
 def test_the_telling_line_of_a_log(log: str, line: str):
     assert telling_line(log) == line
+
+
+def test_a_claim_that_is_just_being_allocated_is_no_trouble(chat: Any):
+    message = "0/3 nodes are available: 3 resource claim team/x is in the process of being allocated. preemption: 0/3 x"
+    start(chat).unschedulable(message)
+    chat.look()
+    assert chat.condition("Reconciling")["reason"] == "Starting"
+
+
+def test_what_the_scheduler_tells_of_its_own_next_steps_is_left_out(chat: Any):
+    message = "0/2 nodes are available: 2 Insufficient memory. no new claims to deallocate, preemption: 0/2 x"
+    start(chat).unschedulable(message)
+    chat.look()
+    assert "2 Insufficient memory. Check" in chat.condition("Reconciling")["message"]
