@@ -5,8 +5,8 @@ SHELL := /bin/bash
 NAME ?= phasewatt
 ENGINE ?= cpu
 OBJECTS ?= 1000
-# Test processes. Most end-to-end tests wait more than they compute.
-WORKERS ?= 3
+# Test processes; 0: one after the other in one process, which suits two cores best.
+WORKERS ?= 0
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/phasewatt
 UV_VERSION := 0.13.8
 # uv from PATH, else one of our own in the cache folder.

@@ -21,8 +21,10 @@ TOGETHER = {
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the long groups first, so that the short tests fill the other processes meanwhile."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With several test processes: start the long groups first, so that the short tests fill the others meanwhile."""
+    if not config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return
     ranks = {item: len(TOGETHER) for item in items}
     for item in items:
         for rank, (place, name) in enumerate(TOGETHER.items()):
@@ -30,3 +32,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.xdist_group(name))
                 ranks[item] = rank
     items.sort(key=ranks.__getitem__)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Show a failure when it happens: the end of a run may be a quarter of an hour away."""
+    if report.failed and TERMINAL:
+        TERMINAL[0].write_line(f"\nFAILED {report.nodeid} ({report.when})\n{report.longreprtext}")
+
+
+TERMINAL: list[pytest.TerminalReporter] = []
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Remember where to write; test processes have no terminal."""
+    if reporter := config.pluginmanager.get_plugin("terminalreporter"):
+        TERMINAL[:] = [reporter]
